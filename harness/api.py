@@ -1,0 +1,78 @@
+"""What plug-in files may import, and all they may import from harness.
+
+Names are resolved on first use, so that a dataset file loads without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "attack": "harness.plugins",
+    "dataset": "harness.plugins",
+    "evaluation": "harness.plugins",
+    "explainer": "harness.plugins",
+    "method": "harness.plugins",
+    "metric": "harness.plugins",
+    "model": "harness.plugins",
+    "score": "harness.plugins",
+    "setting": "harness.config",
+    "HarnessError": "harness.errors",
+    "UsageError": "harness.errors",
+    "rng_for": "harness.rng",
+    "seed_for": "harness.rng",
+    "Dataset": "harness.data.dataset",
+    "Index": "harness.data.index",
+    "split_by_patient": "harness.data.index",
+    "read_image": "harness.data.decode",
+    "MultiClass": "harness.tasks",
+    "MultiLabel": "harness.tasks",
+    "Task": "harness.tasks",
+    "Batch": "harness.types",
+    "Explanation": "harness.types",
+    "Supervised": "harness.recipe",
+    "fgsm": "harness.attacks.fgsm",
+    "choose": "harness.attacks.fgsm",
+    "Classifier": "harness.models.classifier",
+    "GlobalAverageLinear": "harness.models.classifier",
+}
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+if TYPE_CHECKING:
+    from harness.attacks.fgsm import choose as choose
+    from harness.attacks.fgsm import fgsm as fgsm
+    from harness.config import setting as setting
+    from harness.data.dataset import Dataset as Dataset
+    from harness.data.decode import read_image as read_image
+    from harness.data.index import Index as Index
+    from harness.data.index import split_by_patient as split_by_patient
+    from harness.errors import HarnessError as HarnessError
+    from harness.errors import UsageError as UsageError
+    from harness.models.classifier import Classifier as Classifier
+    from harness.models.classifier import GlobalAverageLinear as GlobalAverageLinear
+    from harness.plugins import attack as attack
+    from harness.plugins import dataset as dataset
+    from harness.plugins import evaluation as evaluation
+    from harness.plugins import explainer as explainer
+    from harness.plugins import method as method
+    from harness.plugins import metric as metric
+    from harness.plugins import model as model
+    from harness.plugins import score as score
+    from harness.recipe import Supervised as Supervised
+    from harness.rng import rng_for as rng_for
+    from harness.rng import seed_for as seed_for
+    from harness.tasks import MultiClass as MultiClass
+    from harness.tasks import MultiLabel as MultiLabel
+    from harness.tasks import Task as Task
+    from harness.types import Batch as Batch
+    from harness.types import Explanation as Explanation
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"harness.api has no {name!r}; it offers {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,1 @@
+"""Built-in attacks: every file that registers a component is found by the catalogue."""

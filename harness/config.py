@@ -1,0 +1,173 @@
+"""Settings: typed fields with a unit, a default and a source, and the rules by which `--set` replaces them."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from harness.errors import UsageError, closest
+
+
+T = TypeVar("T")
+
+
+def setting(default: Any, *, unit: str = "", source: str = "", help: str = "") -> Any:
+    """Declare a dataclass field with its unit, where its value comes from, and what it does."""
+    return dataclasses.field(default=default, metadata={"unit": unit, "source": source, "help": help})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One resolved setting of one component, as `harness show` prints it and run.json keeps it."""
+
+    component: str  # "method robust_fgsm"
+    name: str
+    type: str
+    value: Any
+    default: Any
+    unit: str
+    source: str
+    help: str
+    set_by: str  # "default", "dataset", "config" or "--set"
+
+
+def type_name(kind: Any) -> str:
+    """Return a type as a person writes it: `int`, `float | None`, `'a' | 'b'`."""
+    if get_origin(kind) is Literal:
+        return " | ".join(repr(a) for a in get_args(kind))
+    if isinstance(kind, type) and not get_args(kind):
+        return kind.__name__
+    return str(kind).replace("typing.", "").replace("NoneType", "None")
+
+
+def parse(text: Any, kind: Any, name: str) -> Any:
+    """Return `text` (from `--set`, TOML or a dataset's schedule) as a value of type `kind`.
+
+    Raises `UsageError` when it is not one; a whole number passes for a float, a float never for an integer.
+    """
+    wrong = UsageError(f"{name}: expected {type_name(kind)}, got {text!r}. Give a value of that type.")
+    origin = get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        for option in get_args(kind):
+            if option is types.NoneType:
+                if text is None or str(text).casefold() in ("none", ""):
+                    return None
+                continue
+            try:
+                return parse(text, option, name)
+            except UsageError:
+                continue
+        raise wrong
+    if origin is Literal:
+        options = get_args(kind)
+        for option in options:
+            if str(text) == str(option):
+                return option
+        near = closest(str(text), map(str, options))
+        raise UsageError(f"{name}: expected one of {', '.join(map(str, options))}; got {text!r}.{near}")
+    if origin is tuple:
+        item = get_args(kind)[0]
+        parts = text.split(",") if isinstance(text, str) else list(text)
+        return tuple(parse(p.strip() if isinstance(p, str) else p, item, name) for p in parts if p != "")
+    if kind is bool:
+        words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+        if str(text).casefold() not in words:
+            raise wrong
+        return words[str(text).casefold()]
+    if kind in (int, float):
+        if isinstance(text, bool):
+            raise wrong
+        try:
+            value = kind(text)
+        except (TypeError, ValueError):
+            raise wrong from None
+        if (kind is int and isinstance(text, float) and text != value) or value != value:
+            raise wrong
+        return value
+    if kind is str:
+        return str(text)
+    raise TypeError(f"{name}: settings of type {type_name(kind)} are not supported")
+
+
+def fields_of(component: type) -> dict[str, Any]:
+    """Return name -> type of the settings of a component (a frozen dataclass); {} where it has none."""
+    if not dataclasses.is_dataclass(component):
+        return {}
+    hints = typing.get_type_hints(component)
+    return {f.name: hints[f.name] for f in dataclasses.fields(component) if f.init}
+
+
+def build(component: type[T], label: str, *layers: tuple[str, Mapping[str, Any]]) -> tuple[T, list[Setting]]:
+    """Build a component from layers of overrides, later ones winning, each named (`dataset`, `--set`).
+
+    Returns the instance and its settings with the layer that set each one.
+    """
+    kinds = fields_of(component)
+    values: dict[str, Any] = {}
+    set_by: dict[str, str] = {}
+    for layer, overrides in layers:
+        for name, text in overrides.items():
+            if name not in kinds:
+                known = ", ".join(kinds) or "none"
+                raise UsageError(f"{label} has no setting {name!r}.{closest(name, kinds)} Its settings: {known}.")
+            values[name] = parse(text, kinds[name], f"{label}: {name}")
+            set_by[name] = layer
+    instance = component(**values)
+    described = [
+        Setting(
+            component=label,
+            name=f.name,
+            type=type_name(kinds[f.name]),
+            value=getattr(instance, f.name),
+            default=f.default,
+            unit=f.metadata.get("unit", ""),
+            source=f.metadata.get("source", ""),
+            help=f.metadata.get("help", ""),
+            set_by=set_by.get(f.name, "default"),
+        )
+        for f in (dataclasses.fields(component) if dataclasses.is_dataclass(component) else ())  # pyright: ignore
+    ]
+    return instance, described
+
+
+def split_assignment(text: str) -> tuple[str, str]:
+    """Split `name.field=value`; raises `UsageError` where there is no `=`."""
+    name, found, value = text.partition("=")
+    if not found or not name.strip():
+        raise UsageError(f"--set {text!r}: expected field=value or name.field=value. Put an = between them.")
+    return name.strip(), value.strip()
+
+
+def route(assignments: Iterable[str], components: Mapping[str, type]) -> dict[str, dict[str, str]]:
+    """Give each `name.field=v` or `field=v` to the one selected component that it is meant for.
+
+    `components` maps the name of each selected component to its class. A bare field must exist in exactly one.
+    """
+    routed: dict[str, dict[str, str]] = {name: {} for name in components}
+    for text in assignments:
+        target, value = split_assignment(text)
+        owner, dot, field = target.rpartition(".")
+        if dot:
+            if owner not in components:
+                known = ", ".join(components)
+                raise UsageError(
+                    f"--set {text!r}: {owner!r} is not part of this run.{closest(owner, components)} "
+                    f"Selected: {known}."
+                )
+        else:
+            owners = [name for name, cls in components.items() if field in fields_of(cls)]
+            if len(owners) > 1:
+                options = ", ".join(f"{o}.{field}" for o in owners)
+                raise UsageError(f"--set {text!r}: several components have {field!r}. Say which: {options}.")
+            if not owners:
+                every = {f: name for name, cls in components.items() for f in fields_of(cls)}
+                listing = ", ".join(f"{name}.{f}" for f, name in every.items())
+                raise UsageError(
+                    f"--set {text!r}: no selected component has a setting {field!r}.{closest(field, every)} "
+                    f"Settings: {listing}."
+                )
+            owner = owners[0]
+        routed[owner][field] = value
+    return routed

@@ -1,0 +1,62 @@
+"""What a dataset file provides. Decoding, caching, batching and augmentation are this layer's, not the file's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config import setting
+from harness.data.decode import read_image
+from harness.data.index import Index
+
+if TYPE_CHECKING:
+    from harness.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A named dataset: frozen settings, what its labels mean, and an index of its samples.
+
+    A subclass gives the class variables and `index`; `read` only where the files are not plain images.
+    """
+
+    size: int = setting(224, unit="px", help="side of the square image the model sees")
+
+    task: ClassVar[Task]
+    channels: ClassVar[int] = 1  # 1 grey, 3 colour
+    default_model: ClassVar[str]
+    schedule: ClassVar[Mapping[str, Any]] = {}  # replaces defaults of the method's training settings
+    mean: ClassVar[tuple[float, ...]] = (0.5,)  # per channel, for the model's first layer
+    std: ClassVar[tuple[float, ...]] = (0.25,)
+    needs_root: ClassVar[bool] = True
+    folders: ClassVar[tuple[str, ...]] = ()  # names under which users hold it, for finding its root
+    how_to_get: ClassVar[str] = ""  # the exact steps, shown when the root is not found
+    smoke: ClassVar[dict[str, object]] = {}  # settings of the conformance suite
+
+    def index(self, root: Path) -> Index:
+        """Return the table of samples. Raise `UsageError` for missing, truncated or unexpected files."""
+        raise TypeError(f"{type(self).__name__} does not define index(root)")
+
+    def read(self, row: Mapping[str, Any], root: Path) -> NDArray[np.uint8]:
+        """Return one image, (H,W) or (H,W,3) uint8, for one row of the index. Called once, at prepare."""
+        return read_image(root / row["path"], self.channels)
+
+    def found_at(self, root: Path) -> bool:
+        """Return whether `root` looks like this dataset's own folder."""
+        return root.is_dir()
+
+    def fingerprint(self, index: Index, pixels: NDArray[np.bytes_] | None) -> str:
+        """Return a sha256 that changes when labels, splits, boxes or pixels change.
+
+        `pixels` holds a digest of every decoded image. A dataset drawn by its own code ignores it and answers for
+        its generator's version and settings instead.
+        """
+        h = hashlib.sha256(index.digest().encode())
+        h.update(b"" if pixels is None else pixels.tobytes())
+        return h.hexdigest()

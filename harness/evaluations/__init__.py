@@ -1,0 +1,1 @@
+"""Built-in evaluations: every file that registers a component is found by the catalogue."""

@@ -1,0 +1,62 @@
+"""The plain training recipe. A method file subclasses `Supervised` and adds the few lines that make it different."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from harness.config import setting
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from harness.tasks import Task
+    from harness.types import Batch
+
+KHAKZAR = "Khakzar 2019, 3.2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervised:
+    """Supervised training with SGD until the validation loss diverges; the weights of its minimum are kept.
+
+    Override `loss`, `perturb` or `penalty`; override `step` only where a method needs all of it. Datasets may
+    replace the defaults of these settings by their own `schedule`; `--set` replaces both.
+    """
+
+    start_from: str | None = setting(
+        None, help="method whose trained weights this one starts from; it is run and scored as a run of its own"
+    )
+    learning_rate: float = setting(0.01, unit="per step", source=KHAKZAR)
+    momentum: float = setting(0.9, source=KHAKZAR)
+    weight_decay: float = setting(0.0, source=KHAKZAR)
+    batch_size: int = setting(32, unit="images", source=KHAKZAR)
+    max_epochs: int = setting(100, unit="epochs", source="ours: a bound; the paper gives none")
+    patience: int = setting(
+        5, unit="epochs", source="ours: the paper trains 'until the validation loss diverges'",
+        help="stop after this many epochs without a new minimum of the validation loss",
+    )  # fmt: skip
+    decay_at: tuple[int, ...] = setting((), unit="epochs", source=KHAKZAR, help="learning rate / 10 at each")
+    one_cycle: bool = setting(False, source="ours: for schedules of a few epochs (Smith 2018, arXiv:1803.09820)",
+                              help="warm up, then anneal to 0 over max_epochs")  # fmt: skip
+    augment: Literal["none", "flip", "pad_crop_flip"] = setting("none", source="Khakzar 2019 names none")
+
+    smoke: ClassVar[dict[str, object]] = {"max_epochs": 1, "batch_size": 4}
+
+    def step(self, model: nn.Module, batch: Batch, task: Task, rng: torch.Generator) -> Tensor:
+        """Return the loss of one training step, a scalar to differentiate."""
+        moved = self.perturb(model, batch, task, rng)
+        return self.loss(model, moved, task) + self.penalty(model, moved, task, rng)
+
+    def loss(self, model: nn.Module, batch: Batch, task: Task) -> Tensor:
+        """Return the task's loss on a batch, a scalar."""
+        return task.loss(model(batch.x), batch.y)
+
+    def perturb(self, model: nn.Module, batch: Batch, task: Task, rng: torch.Generator) -> Batch:
+        """Return the batch to learn from; an inner attack moves its images."""
+        return batch
+
+    def penalty(self, model: nn.Module, batch: Batch, task: Task, rng: torch.Generator) -> Tensor | float:
+        """Return a regulariser to add to the loss."""
+        return 0.0
