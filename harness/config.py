@@ -1,16 +1,16 @@
 """Settings: typed fields with a unit, a default and a source, and the rules by which `--set` replaces them."""
 
 import dataclasses
+import functools
+import inspect
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from harness.errors import UsageError, closest
-
-
-T = TypeVar("T")
 
 
 def setting(default: Any, *, unit: str = "", source: str = "", help: str = "") -> Any:
@@ -91,45 +91,82 @@ def parse(text: Any, kind: Any, name: str) -> Any:
     raise TypeError(f"{name}: settings of type {type_name(kind)} are not supported")
 
 
-def fields_of(component: type) -> dict[str, Any]:
-    """Return name -> type of the settings of a component (a frozen dataclass); {} where it has none."""
-    if not dataclasses.is_dataclass(component):
-        return {}
-    hints = typing.get_type_hints(component)
-    return {f.name: hints[f.name] for f in dataclasses.fields(component) if f.init}
+@dataclass(frozen=True)
+class _Field:
+    name: str
+    kind: Any
+    default: Any
+    metadata: Mapping[str, str]
 
 
-def build(component: type[T], label: str, *layers: tuple[str, Mapping[str, Any]]) -> tuple[T, list[Setting]]:
+def _hint(component: Any, field: dataclasses.Field[Any]) -> Any:
+    """Return a field's type. Other annotations of the class stay unread: they may name types that are not imported."""
+    if not isinstance(field.type, str):
+        return field.type
+    owner = next(c for c in component.__mro__ if field.name in c.__dict__.get("__annotations__", {}))
+    return eval(field.type, vars(sys.modules[owner.__module__]))
+
+
+def _declared(component: Any) -> dict[str, _Field]:
+    """Return the settings of a component: the fields of a dataclass, the keyword defaults of a function."""
+    if dataclasses.is_dataclass(component):
+        fields = [f for f in dataclasses.fields(component) if f.init]
+        return {f.name: _Field(f.name, _hint(component, f), f.default, f.metadata) for f in fields}
+    if inspect.isfunction(component):
+        hints = typing.get_type_hints(component)
+        keywords = [
+            p
+            for p in inspect.signature(component).parameters.values()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is not inspect.Parameter.empty
+        ]
+        return {p.name: _Field(p.name, hints[p.name], p.default, {}) for p in keywords}
+    return {}
+
+
+def fields_of(component: Any) -> dict[str, Any]:
+    """Return name -> type of the settings of a component; {} where it has none."""
+    return {name: declared.kind for name, declared in _declared(component).items()}
+
+
+def build(component: Any, label: str, *layers: tuple[str, Mapping[str, Any]]) -> tuple[Any, list[Setting]]:
     """Build a component from layers of overrides, later ones winning, each named (`dataset`, `--set`).
 
-    Returns the instance and its settings with the layer that set each one.
+    Returns the instance (of a function: the function with its keywords bound) and its settings with the layer
+    that set each one. Raises `UsageError` for unknown names and wrong types.
     """
-    kinds = fields_of(component)
+    declared = _declared(component)
     values: dict[str, Any] = {}
     set_by: dict[str, str] = {}
     for layer, overrides in layers:
         for name, text in overrides.items():
-            if name not in kinds:
-                known = ", ".join(kinds) or "none"
-                raise UsageError(f"{label} has no setting {name!r}.{closest(name, kinds)} Its settings: {known}.")
-            values[name] = parse(text, kinds[name], f"{label}: {name}")
+            if name not in declared:
+                known = ", ".join(declared) or "none"
+                near = closest(name, declared)
+                raise UsageError(f"{label} has no setting {name!r}.{near} Its settings: {known}.")
+            values[name] = parse(text, declared[name].kind, f"{label}: {name}")
             set_by[name] = layer
-    instance = component(**values)
     described = [
         Setting(
             component=label,
-            name=f.name,
-            type=type_name(kinds[f.name]),
-            value=getattr(instance, f.name),
-            default=f.default,
-            unit=f.metadata.get("unit", ""),
-            source=f.metadata.get("source", ""),
-            help=f.metadata.get("help", ""),
-            set_by=set_by.get(f.name, "default"),
+            name=name,
+            type=type_name(field.kind),
+            value=values.get(name, field.default),
+            default=field.default,
+            unit=field.metadata.get("unit", ""),
+            source=field.metadata.get("source", ""),
+            help=field.metadata.get("help", ""),
+            set_by=set_by.get(name, "default"),
         )
-        for f in (dataclasses.fields(component) if dataclasses.is_dataclass(component) else ())  # pyright: ignore
+        for name, field in declared.items()
     ]
-    return instance, described
+    if inspect.isfunction(component):
+        return functools.partial(component, **values), described
+    return component(**values), described
+
+
+def changed(settings: Iterable[Setting]) -> str:
+    """Return the settings that the user changed, as text: `epsilon=0.01, share=0.25`."""
+    return ", ".join(f"{s.name}={s.value}" for s in settings if s.set_by not in ("default", "dataset"))
 
 
 def split_assignment(text: str) -> tuple[str, str]:
@@ -140,10 +177,11 @@ def split_assignment(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def route(assignments: Iterable[str], components: Mapping[str, type]) -> dict[str, dict[str, str]]:
+def route(assignments: Iterable[str], components: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Give each `name.field=v` or `field=v` to the one selected component that it is meant for.
 
-    `components` maps the name of each selected component to its class. A bare field must exist in exactly one.
+    `components` maps the name of each selected component to its class or function. A bare field must exist in
+    exactly one.
     """
     routed: dict[str, dict[str, str]] = {name: {} for name in components}
     for text in assignments:

@@ -26,7 +26,8 @@ class Supervised:
     """
 
     start_from: str | None = setting(
-        None, help="method whose trained weights this one starts from; it is run and scored as a run of its own"
+        None,
+        help="method whose trained weights this one starts from; it is run and scored as a run of its own",
     )
     learning_rate: float = setting(0.01, unit="per step", source=KHAKZAR)
     momentum: float = setting(0.9, source=KHAKZAR)

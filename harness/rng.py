@@ -23,7 +23,7 @@ def rng_for(seed: int, *purpose: object) -> np.random.Generator:
     return np.random.default_rng(seed_for(seed, *purpose))
 
 
-def torch_rng_for(seed: int, *purpose: object, device: object = "cpu"):  # noqa: ANN201 - torch is imported here only
+def torch_rng_for(seed: int, *purpose: object, device: object = "cpu"):
     """Return a `torch.Generator` on `device` for `purpose`."""
     import torch
 

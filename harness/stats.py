@@ -21,7 +21,7 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 MAX_UNDEFINED = 0.05  # above this share of undefined replicates the interval is NaN
 SEED = 20190510  # fixed, so that any two runs are resampled alike and their intervals repeat
-CHUNK = 64  # replicates handed to a statistic at once; bounds memory, changes nothing
+CHUNK = 64  # replicates handed to a statistic at once; bounds memory, changes no draw
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,27 @@ def cluster_weights(clusters: NDArray[Any], resamples: int = RESAMPLES, seed: in
     """Yield sample weights (r, N), r <= CHUNK: how often each sample's cluster was drawn.
 
     Clusters are drawn with replacement, as many as there are. Their order is that of their sorted names, so two
-    runs over the same clusters are resampled identically whatever the order of their samples.
+    runs over the same clusters are resampled identically whatever the order of their samples. A sample's weights
+    lie together in memory (the array is the transpose of an (N, r) one), as running sums over samples want it.
     """
     names, member = np.unique(clusters, return_inverse=True)
+    if not len(names):
+        return
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, CHUNK):
-        count = min(CHUNK, resamples - start)
-        draws = np.stack([np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-                          for _ in range(count)])  # fmt: skip
-        yield draws[:, member].astype(np.float64)
+        draws = np.empty((len(names), min(CHUNK, resamples - start)))
+        for r in range(draws.shape[1]):
+            draws[:, r] = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        yield draws[member].T
 
 
-def replicates(statistic: Statistic, samples: Any, clusters: NDArray[Any], *, resamples: int = RESAMPLES) -> Floats:
+def replicates(
+    statistic: Statistic, samples: Any, clusters: NDArray[Any], *, resamples: int = RESAMPLES
+) -> Floats:
     """Return the statistic in every bootstrap replicate, (R, K) or (R,)."""
-    return np.concatenate([np.asarray(statistic(samples, w), float) for w in cluster_weights(clusters, resamples)])
+    return np.concatenate(
+        [np.asarray(statistic(samples, w), float) for w in cluster_weights(clusters, resamples)]
+    )
 
 
 def point(statistic: Statistic, samples: Any, n: int) -> Floats:
@@ -60,24 +67,30 @@ def point(statistic: Statistic, samples: Any, n: int) -> Floats:
     return np.asarray(statistic(samples, np.ones((1, n))), float)[0]
 
 
-def estimate(statistic: Statistic, samples: Any, clusters: NDArray[Any], *, resamples: int = RESAMPLES) -> Estimate:
+def estimate(
+    statistic: Statistic, samples: Any, clusters: NDArray[Any], *, resamples: int = RESAMPLES
+) -> Estimate:
     """Return value and clustered percentile interval of a statistic of N samples.
 
     `clusters` (N,) names the patient of each sample (the sample itself where there are none). Replicates in which
-    a value is undefined are dropped and counted; above 5 % of them the interval is NaN.
+    a value is undefined are dropped and counted; above 5 % of them the interval is NaN. So it is where there are
+    fewer than two clusters: resampling one says nothing.
     """
-    return summarise(point(statistic, samples, len(clusters)),
-                     replicates(statistic, samples, clusters, resamples=resamples))  # fmt: skip
+    value = point(statistic, samples, len(clusters))
+    if len(np.unique(clusters)) < 2:
+        return summarise(value, np.full((1, *value.shape), np.nan))
+    return summarise(value, replicates(statistic, samples, clusters, resamples=resamples))
 
 
 def summarise(value: Floats, draws: Floats) -> Estimate:
-    """Turn a value and its replicates (R, ...) into an `Estimate`."""
+    """Turn a value and its replicates (R, ...) into an `Estimate`. What is not finite is undefined."""
+    draws = np.where(np.isfinite(draws), draws, np.nan)
     undefined = np.isnan(draws).mean(axis=0)
-    masked = np.where(np.isnan(draws).all(axis=0), 0.0, draws)  # nanpercentile warns on all-NaN columns
+    unusable = (undefined > MAX_UNDEFINED) | ~np.isfinite(value)
+    masked = np.where(unusable, 0.0, draws)  # numpy warns where nothing or one number is left
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.nanpercentile(masked, [tail, 100 - tail], axis=0)
-    error = np.nanstd(masked, axis=0, ddof=1)
-    unusable = (undefined > MAX_UNDEFINED) | np.isnan(value)
+    error = np.nanstd(masked, axis=0, ddof=1) if len(draws) > 1 else np.full(value.shape, np.nan)
     low, high, error = (np.where(unusable, np.nan, a) for a in (low, high, error))
     return Estimate(value, low, high, error, undefined)
 

@@ -75,7 +75,9 @@ def problems(index: Index) -> list[str]:
     torn = sides[sides > 1]
     if len(torn):
         where = sorted(set(index.samples.loc[index.samples["patient"] == torn.index[0], "split"]))
-        found.append(f"{len(torn)} patients are in two splits, the first is {torn.index[0]!r} ({' and '.join(where)})")
+        found.append(
+            f"{len(torn)} patients are in two splits, the first is {torn.index[0]!r} ({' and '.join(where)})"
+        )
     if index.labels.shape != (len(index), len(index.classes)):
         found.append(f"labels have shape {index.labels.shape}, expected {(len(index), len(index.classes))}")
         return found
@@ -87,12 +89,20 @@ def problems(index: Index) -> list[str]:
     for label, table in (("box", index.boxes), ("shortcut", index.shortcuts)):
         lost = table.loc[~table["id"].isin(known), "id"]
         if len(lost):
-            found.append(f"{len(lost)} rows give a {label} for an unknown image, the first is {lost.iloc[0]!r}")
+            found.append(
+                f"{len(lost)} rows give a {label} for an unknown image, the first is {lost.iloc[0]!r}"
+            )
         corners = table[["x0", "y0", "x1", "y1"]].to_numpy(float)
-        wrong = ~((corners[:, :2] < corners[:, 2:]).all(1) & (corners >= -1e-9).all(1) & (corners <= 1 + 1e-9).all(1))
+        wrong = ~(
+            (corners[:, :2] < corners[:, 2:]).all(1)
+            & (corners >= -1e-9).all(1)
+            & (corners <= 1 + 1e-9).all(1)
+        )
         if wrong.any():
             row = table.iloc[int(np.flatnonzero(wrong)[0])]
-            found.append(f"{int(wrong.sum())} {label}es leave the image or are empty, the first belongs to {row['id']!r}")
+            found.append(
+                f"{int(wrong.sum())} {label}es leave the image or are empty, the first belongs to {row['id']!r}"
+            )
     stray = sorted(set(index.boxes["class_name"]) - set(index.classes))
     if stray:
         found.append(f"boxes name unknown classes {', '.join(map(repr, stray))}")

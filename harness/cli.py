@@ -1,0 +1,225 @@
+"""The command line. A command parses its options, makes one library call, and prints.
+
+stdout carries the result, stderr progress and logs. Modules that need torch are imported by the command that
+needs them, so that `harness --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness import __version__
+from harness.errors import HarnessError, UsageError
+
+PATH = click.Path(path_type=Path)
+LISTS = ("methods", "datasets", "models", "explainers", "metrics", "attacks", "scores", "evaluations", "runs")
+
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(), metavar="FILE_OR_DIR", help="Also load this plug-in."
+)
+runs_dir_option = click.option(
+    "--runs-dir", type=PATH, default=Path("runs"), show_default=True, help="Folder of the runs."
+)
+root_option = click.option("--root", type=PATH, help="The dataset's own folder, or its parent.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+class Harness(click.Group):
+    """The group, with one wrapper that turns our errors into messages and exit states."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; harness errors print one message and leave with their own status."""
+        try:
+            return super().invoke(ctx)
+        except HarnessError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. Finished work is kept: the same command goes on where it was.", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            sys.stderr.close()
+            ctx.exit(141)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find a command; name the closest ones where there is none."""
+        from harness.errors import unknown
+
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Harness, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="harness")
+def main() -> None:
+    """One benchmark for image classifiers that must be accurate, robust and explainable at once."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.option("--explainer", "explainers", multiple=True, help="Explainer; may be repeated."),
+        click.option("--evaluation", "evaluations", multiple=True, help="Evaluation; may be repeated."),
+        click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE",
+                     help="Replace a setting: field=value, or name.field=value."),
+        root_option,
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i]."),
+        click.option("--precision", default="auto", show_default=True,
+                     type=click.Choice(["auto", "fp32", "bf16"]), help="Number format of the model's passes."),
+        click.option("--profile", type=click.Choice(["quick", "paper"]), default="quick", show_default=True,
+                     help="Named set of evaluation sizes."),
+        click.option("--batch-size", default="auto", show_default=True, metavar="auto|N",
+                     help="Images scored at once; changes memory, not results."),
+        click.option("--limit", type=int, metavar="N", help="Score only N samples; rows are marked partial."),
+        runs_dir_option,
+        plugin_option,
+        json_option,
+    ]  # fmt: skip
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@main.command()
+@click.option("--method", required=True, help="Training method; `harness list methods` shows all.")
+@click.option("--dataset", required=True, help="Dataset; `harness list datasets` shows all.")
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")
+@click.option("--model", help="Architecture instead of the dataset's default.")
+@click.option("--checkpoint", type=PATH, help="Load these weights instead of training.")
+@click.option("--existing", type=click.Choice(["reuse", "redo"]), default="reuse", show_default=True,
+              help="What to do with a run that is there already.")  # fmt: skip
+@click.option("--config", type=PATH, help="TOML file with a [set] table of settings; --set wins.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, with every setting, and stop.")
+@_spec_options
+def run(seeds: tuple[int, ...], config: Path | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Train or load a method on a dataset, explain it, score it, store it.
+
+    A second call with the same options finishes what is missing and repeats nothing.
+    """
+    from harness import commands
+
+    results = commands.run(_clean(options), seeds=seeds, config=config, dry_run=dry_run, quiet=as_json)
+    click.echo(results.json() if as_json else results.text())
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@_spec_options
+def evaluate(run_id: str, runs_dir: Path, as_json: bool, **options: Any) -> None:
+    """Add evaluations to an existing run, without training."""
+    from harness import commands
+
+    results = commands.evaluate(run_id, _clean(options), runs_dir, quiet=as_json)
+    click.echo(results.json() if as_json else results.text())
+
+
+def _clean(options: dict[str, Any]) -> dict[str, Any]:
+    size = options.pop("batch_size")
+    if size != "auto" and not (size.isdigit() and int(size) > 0):
+        raise UsageError(f"--batch-size {size!r}: expected auto or a number of images.")
+    return {**options, "batch_size": None if size == "auto" else int(size)}
+
+
+@main.command(name="list")
+@click.argument("what", type=click.Choice(LISTS))
+@runs_dir_option
+@plugin_option
+@json_option
+def list_(what: str, runs_dir: Path, plugins: tuple[str, ...], as_json: bool) -> None:
+    """List what can be named, with its source."""
+    from harness import listing
+
+    entries = listing.runs(runs_dir) if what == "runs" else listing.components(what.removesuffix("s"), plugins)
+    click.echo(json.dumps(entries, indent=1) if as_json else listing.table(entries))
+
+
+@main.command()
+@click.argument("kind")
+@click.argument("name")
+@plugin_option
+@json_option
+def show(kind: str, name: str, plugins: tuple[str, ...], as_json: bool) -> None:
+    """Show one component: its settings with unit, default and source."""
+    from harness import listing
+
+    entry = listing.show(kind, name, plugins)
+    click.echo(json.dumps(entry, indent=1) if as_json else listing.card(entry))
+
+
+@main.group()
+def data() -> None:
+    """Prepare and verify datasets."""
+
+
+def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.argument("dataset"),
+        root_option,
+        click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="Replace a setting of the dataset."),
+        click.option("--size", type=int, metavar="PX", help="Side of the square image; short for --set size=PX."),
+        plugin_option,
+        json_option,
+    ]
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@data.command()
+@_data_options
+@click.option("--workers", type=int, help="Processes that decode; default: one per core.")
+@click.option("--verify", is_flag=True, help="Afterwards decode every image again and compare.")
+def prepare(as_json: bool, **options: Any) -> None:
+    """Index a dataset and build its fast cache; resumable."""
+    from harness import prepare as preparation
+
+    report = preparation.prepare(**options, quiet=as_json)
+    click.echo(json.dumps(report.entry, indent=1) if as_json else report.text())
+
+
+@data.command()
+@_data_options
+def verify(as_json: bool, **options: Any) -> None:
+    """Check a dataset's files: counts, missing and corrupt images, boxes, patients, checksums."""
+    from harness import prepare as preparation
+
+    report = preparation.verify(**options, quiet=as_json)
+    click.echo(json.dumps(report.entry, indent=1) if as_json else report.text())
+    if report.problems:
+        sys.exit(2)
+
+
+@main.command()
+@runs_dir_option
+@click.option("--results", "results_dir", type=PATH, default=Path("results"), show_default=True,
+              help="Folder of published records.")  # fmt: skip
+@click.option("--out", type=PATH, default=Path("site"), show_default=True, help="Folder of the pages.")
+@click.option("--leaderboard", type=PATH, default=Path("leaderboard.md"), show_default=True, help="Markdown table.")
+@click.option("--check", is_flag=True, help="Write nothing; fail where the Markdown table is stale.")
+def report(runs_dir: Path, results_dir: Path, out: Path, leaderboard: Path, check: bool) -> None:
+    """Render the HTML leaderboard of runs and records, and leaderboard.md of the records alone."""
+    from harness import pages
+
+    click.echo(pages.check(results_dir, leaderboard) if check else pages.write(runs_dir, results_dir, out, leaderboard))
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--to", "results_dir", type=PATH, default=Path("results"), show_default=True, help="Folder of records.")
+@click.option("--allow-dirty", is_flag=True, help="Publish although the code had uncommitted changes.")
+@runs_dir_option
+def publish(run_id: str, results_dir: Path, allow_dirty: bool, runs_dir: Path) -> None:
+    """Write a run's record (rows and per-sample scores, no images) for others to compare with."""
+    from harness import publish as publishing
+
+    path = publishing.publish(run_id, runs_dir, results_dir, allow_dirty=allow_dirty)
+    click.echo(f"{path}\nCommit it with its .parquet; `harness report` shows it.")

@@ -1,0 +1,206 @@
+"""`harness run` and `harness evaluate`: from options to finished runs, and what a person reads at the end."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.console import Reporter
+from harness.errors import UsageError
+from harness.plan import RunSpec, make
+from harness.record import Result
+from harness.rows import Row, cell
+
+LOCALISATION_T = 0.3  # of the headline column
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Finished runs, as text or JSON."""
+
+    results: list[Result]
+    runs_dir: Path
+    explainers: tuple[str, ...]
+
+    def json(self) -> str:
+        """Return one JSON object per run: info and rows."""
+        runs = [{"run": r.info, "rows": [row.to_json() for row in r.rows]} for r in self.results]
+        return json.dumps(runs, indent=1)
+
+    def text(self) -> str:
+        """Return the table of the headline numbers, what is missing, and what to type next."""
+        console = Console(width=max(100, Console().width), highlight=False)
+        with console.capture() as captured:
+            console.print(self._table(console))
+        lines = [captured.get().rstrip(), "", "95 % intervals: bootstrap over patients. n/a: see the reasons below."]
+        lines += sorted({f"  {label}: {reason}" for r in self.results for label, reason in _reasons(r)})
+        last = self.results[-1]
+        place = "" if self.runs_dir == Path("runs") else f" --runs-dir {self.runs_dir}"
+        lines += [
+            "",
+            "Next:",
+            f"  harness report{place}          all runs as pages: site/index.html",
+            f"  harness evaluate {last.run_id}{place} --explainer gradcam          more explainers on the same model",
+        ]
+        return "\n".join(lines)
+
+    def _table(self, console: Console) -> Table:
+        first = self.results[-1]
+        table = Table(title=f"{first.info['dataset']['name']}, {first.info['dataset']['size']} px, test split", box=None)
+        task = first.info["task"]
+        headline = "AUROC (macro)" if task == "multilabel" else "accuracy"
+        shown = [e for e in self.explainers if _stage_of(self.results, e)]
+        table.add_column("run", overflow="fold")
+        table.add_column(headline, no_wrap=True)
+        for explainer in shown:
+            table.add_column(f"{explainer}: IoU > {LOCALISATION_T}", no_wrap=True)
+        references = sorted({s.info["explainer"] for r in self.results for s in r.stages if s.info["reference"]})
+        if references:
+            table.add_column("best reference row", no_wrap=True)
+        for result in self.results:
+            rows = result.rows
+            main = _pick(rows, "auroc", "macro") if task == "multilabel" else _pick(rows, "accuracy", "all")
+            cells = [_cell(main)] + [_cell(_localised(rows, e)) for e in shown]
+            if references:
+                best = max((r for r in (_localised(rows, e) for e in references) if r), key=_value, default=None)
+                cells.append(f"{_cell(best)} {best.explainer}" if best else "n/a")
+            table.add_row(result.run_id, *cells)
+        return table
+
+
+def _value(row: Row) -> float:
+    return row.value if row.value == row.value else -1.0
+
+
+def _pick(rows: Iterable[Row], metric: str, class_name: str, explainer: str = "", **more: Any) -> Row | None:
+    for row in rows:
+        wanted = (row.metric, row.class_name, row.explainer, row.variant) == (metric, class_name, explainer, "")
+        if wanted and all(getattr(row, k) == v for k, v in more.items()):
+            return row
+    return None
+
+
+def _localised(rows: Iterable[Row], explainer: str) -> Row | None:
+    return _pick(rows, "localisation_accuracy", "macro", explainer, threshold=LOCALISATION_T)
+
+
+def _cell(row: Row | None) -> str:
+    return "n/a" if row is None else cell(row.value, row.low, row.high)
+
+
+def _stage_of(results: Sequence[Result], explainer: str) -> bool:
+    return any(s.info["explainer"] == explainer for r in results for s in r.stages)
+
+
+def _reasons(result: Result) -> list[tuple[str, str]]:
+    missing = list(result.info.get("missing_evaluations", {}).items())
+    rows = [(f"{r.metric} of {r.class_name}", r.reason) for r in result.rows if r.metric == "auroc" and r.reason]
+    flags = [("note", f) for f in sorted({f for r in result.rows for f in r.flags})]
+    return missing + rows + flags
+
+
+def read_config(path: Path | None) -> tuple[str, ...]:
+    """Return the [set] table of a TOML file as assignments."""
+    if path is None:
+        return ()
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: cannot be read ({error.strerror}).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path}: not valid TOML ({error}). Mend it.") from None
+    extra = set(content) - {"set", "data"}
+    if extra or not isinstance(content.get("set", {}), dict):
+        raise UsageError(f"--config {path}: expected a table [set], got {', '.join(sorted(content))}.")
+
+    def flat(table: dict[str, Any], prefix: str = "") -> Iterable[str]:
+        for name, value in table.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{name}.")
+            else:
+                text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+                yield f"{prefix}{name}={text}"
+
+    return tuple(flat(content.get("set", {})))
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would do."""
+
+    entries: list[dict[str, Any]]
+
+    def json(self) -> str:
+        """Return every setting as JSON."""
+        return json.dumps(self.entries, indent=1)
+
+    def text(self) -> str:
+        """Return every setting, one a line, with who set it and its source."""
+        lines = []
+        for entry in self.entries:
+            lines.append(f"{entry['method']} on {entry['dataset']} with {entry['model']}, seed {entry['seed']}:")
+            for s in entry["settings"]:
+                source = f"  ({s['source']})" if s["source"] else ""
+                lines.append(f"  {s['component']}.{s['name']} = {s['value']} {s['unit']}  [{s['set_by']}]{source}")
+        return "\n".join([*lines, "", "Nothing was done (--dry-run)."])
+
+
+def run(
+    options: dict[str, Any], *, seeds: Sequence[int], config: Path | None, dry_run: bool, quiet: bool
+) -> Outcome | DryRun:
+    """Make or finish the runs of every seed."""
+    assignments = read_config(config)
+    specs = [RunSpec(**_tuples(options), seed=seed, config=assignments) for seed in dict.fromkeys(seeds)]
+    if dry_run:
+        return DryRun([entry for spec in specs for entry in _planned(spec)])
+    from harness.run import execute
+
+    reporter = Reporter(quiet=quiet)
+    done: dict[str, Result] = {}
+    for spec in specs:
+        done |= {r.run_id: r for r in execute(spec, reporter)}
+    explainers = tuple(make(specs[0]).explainers)
+    return Outcome(list(done.values()), specs[0].runs_dir, _own(explainers, done.values()))
+
+
+def evaluate(run_id: str, options: dict[str, Any], runs_dir: Path, *, quiet: bool) -> Outcome:
+    """Add evaluations to a finished run."""
+    from harness.run import evaluate as add
+
+    given = {k: v for k, v in _tuples(options).items() if v not in (None, (), "auto")}
+    result = add(run_id, given, runs_dir, Reporter(quiet=quiet))
+    names = tuple(dict.fromkeys(s.info["explainer"] for s in result.stages if s.info["explainer"]))
+    return Outcome([result], runs_dir, _own(names, [result]))
+
+
+def _tuples(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+
+
+def _own(explainers: Iterable[str], results: Iterable[Result]) -> tuple[str, ...]:
+    references = {s.info["explainer"] for r in results for s in r.stages if s.info["reference"]}
+    return tuple(e for e in explainers if e not in references)
+
+
+def _planned(spec: RunSpec) -> list[dict[str, Any]]:
+    plan = make(spec)
+    chain = []
+    while plan is not None:
+        chain.append(
+            {
+                "method": plan.spec.method,
+                "dataset": plan.spec.dataset,
+                "model": plan.model.component.name,
+                "seed": plan.spec.seed,
+                "settings": plan.settings(),
+            }
+        )
+        plan = plan.before
+    return chain[::-1]

@@ -1,0 +1,87 @@
+"""From the cache to batches on the device: order, augmentation and placement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.data.cache import Prepared
+from harness.device import Compute
+from harness.rng import rng_for
+from harness.tasks import Task
+from harness.types import Batch
+
+GPU_SHARE = 0.5  # of the free GPU memory: above it the images stay on the host
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One part of a prepared dataset, ready to be drawn from. Holds the images on the GPU where they fit."""
+
+    images: NDArray[np.uint8] | Tensor  # (M,C,S,S): the whole memory map, or on the device the n images alone
+    y: Tensor  # targets of the n samples, on the device
+    positions: NDArray[np.int64]  # (n,) position of each sample in the dataset's table
+    compute: Compute
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def batch(self, chosen: NDArray[np.int64]) -> Batch:
+        """Return the images at `chosen` (0..n-1) as one batch, floats in [0,1]."""
+        device = self.compute.device
+        rows = torch.from_numpy(chosen).to(device)
+        if isinstance(self.images, Tensor):
+            x = self.images[rows]
+        else:
+            x = torch.from_numpy(self.images[self.positions[chosen]]).to(device)
+        x = x.to(torch.float32).div_(255).contiguous(memory_format=self.compute.memory_format)
+        return Batch(x, self.y[rows], torch.from_numpy(self.positions[chosen]))
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield all images in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))))
+
+
+def feed(prepared: Prepared, positions: NDArray[np.int64], task: Task, compute: Compute) -> Feed:
+    """Return the samples at `positions` of a prepared dataset as a feed on `compute`'s device."""
+    device = compute.device
+    images: NDArray[np.uint8] | Tensor = prepared.images
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if len(positions) * prepared.images[0].size < GPU_SHARE * free:
+            images = torch.from_numpy(prepared.images[positions]).to(device)
+    y = task.encode(torch.from_numpy(prepared.index.labels[positions])).to(device)
+    return Feed(images, y, np.asarray(positions, np.int64), compute)
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order of an epoch, a permutation of n that follows from seed and epoch alone."""
+    return rng_for(seed, "order", epoch).permutation(n)
+
+
+def augment(x: Tensor, how: str, rng: torch.Generator) -> Tensor:
+    """Return x (B,C,H,W) augmented on its device: `none`, `flip` (horizontal), `pad_crop_flip`.
+
+    pad_crop_flip is replicate padding by 4, a flip, and a random crop back, per image (Woods 2019, code).
+    """
+    if how == "none":
+        return x
+    b, _, height, width = x.shape
+    flip = torch.rand(b, generator=rng).lt(0.5).to(x.device)
+    x = torch.where(flip[:, None, None, None], x.flip(3), x)
+    if how == "flip":
+        return x
+    pad = 4
+    padded = F.pad(x, (pad, pad, pad, pad), mode="replicate")
+    dy, dx = (torch.randint(0, 2 * pad + 1, (b, 1), generator=rng).to(x.device) for _ in range(2))
+    rows = dy + torch.arange(height, device=x.device)  # (B,H)
+    columns = dx + torch.arange(width, device=x.device)  # (B,W)
+    picked = padded.permute(0, 2, 3, 1)[torch.arange(b, device=x.device)[:, None, None], rows[:, :, None], columns[:, None]]
+    return picked.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,308 @@
+"""The prepared dataset: every image once, as uint8 at the working size, in one memory-mapped file.
+
+    <cache home>/<dataset>-<size>-<key>/  images.npy (N,C,S,S) uint8, samples.parquet, labels.npy, boxes.parquet,
+                                          shortcuts.parquet, meta.json
+Prepare fills a folder that ends in .partial and renames it when all is there, so a cache is complete or absent;
+a killed prepare goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from harness.config import build
+from harness.data.dataset import Dataset
+from harness.data.decode import channels_of, to_size
+from harness.data.index import Index, check
+from harness.data.roots import cache_home
+from harness.errors import UsageError
+from harness.plugins import catalogue
+from harness.store import key_of, read_json, write_bytes, write_json, writing
+
+CACHE_VERSION = 1
+CHUNK = 64  # images decoded between two marks of progress
+DIGEST = 16  # bytes kept of each image's sha256
+
+Progress = Callable[[int, int], None]  # images done, images in all
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What names a prepared dataset: it crosses processes, the dataset object does not."""
+
+    name: str
+    settings: tuple[tuple[str, Any], ...]
+    plugins: tuple[str, ...] = ()
+    cwd: str = ""
+
+    def make(self) -> Dataset:
+        """Return the dataset object."""
+        component = catalogue(self.plugins, Path(self.cwd) if self.cwd else None).find("dataset", self.name)
+        return build(component.load(), f"dataset {self.name}", ("--set", dict(self.settings)))[0]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A complete cache. `images` is a read-only memory map; nothing is read before it is asked for."""
+
+    folder: Path
+    index: Index
+    images: NDArray[np.uint8]  # (N,C,S,S)
+    fingerprint: str
+    corrupt: tuple[str, ...] = ()  # files left out by skip_corrupt, by name
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path)
+
+
+def open_cache(folder: Path) -> Prepared:
+    """Return a finished cache; `UsageError` where it is damaged."""
+    meta = read_json(folder / "meta.json")
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        index = Index(
+            samples=_frame(folder / "samples.parquet"),
+            labels=np.load(folder / "labels.npy"),
+            classes=tuple(meta["classes"]),
+            boxes=_frame(folder / "boxes.parquet"),
+            shortcuts=_frame(folder / "shortcuts.parquet"),
+            notes=tuple(meta["notes"]),
+        )
+        if len(images) != len(index):
+            raise ValueError(f"{len(images)} images for {len(index)} samples")
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{folder}: the prepared data is damaged ({error}). Remove that folder and run again.") from None
+    return Prepared(folder, index, images, meta["fingerprint"], tuple(meta["corrupt"]))
+
+
+def _stamp(root: Path) -> str:
+    """Return a digest of names, sizes and times of the files beside the images: what a run checks without hashing."""
+    if not root.is_dir() or root == Path():
+        return ""
+    entries = [
+        (p.name, p.stat().st_size, p.stat().st_mtime_ns)
+        for p in sorted(root.iterdir())
+        if p.is_file() and not p.name.startswith(".")
+    ]
+    return key_of({"root": str(root.resolve()), "entries": entries})
+
+
+def cache_folder(spec: DatasetSpec, dataset: Dataset, root: Path, identity: dict[str, Any]) -> Path:
+    """Return where the cache of a dataset lies: one per settings, plug-in bytes and state of its root's files."""
+    key = key_of(
+        {
+            "cache": CACHE_VERSION,
+            "dataset": identity,
+            "settings": [[k, v] for k, v in sorted(dataclasses.asdict(dataset).items())],  # pyright: ignore
+            "root": _stamp(root),
+        }
+    )
+    return cache_home() / f"{spec.name}-{dataset.size}px-{key}"
+
+
+def _decode(
+    dataset: Dataset, rows: list[dict[str, Any]], root: Path, skip: bool
+) -> Iterator[tuple[NDArray[np.uint8] | None, str]]:
+    for row in rows:
+        try:
+            image = dataset.read(row, root)
+            if channels_of(image) != dataset.channels:
+                raise UsageError(f"{row['id']}: read() gave shape {image.shape}; expected {dataset.channels} channel(s).")
+            yield to_size(image, dataset.size), ""
+        except UsageError as error:
+            if not skip:
+                raise
+            yield None, f"{row['id']}: {error}"
+
+
+def _fill(spec: DatasetSpec, root: Path, images: Path, start: int, rows: list[dict[str, Any]], skip: bool):
+    """Decode one chunk into the memory map (in a worker process); return its digests and what was skipped."""
+    dataset = spec.make()
+    target = np.load(images, mmap_mode="r+")
+    digests = np.zeros((len(rows), DIGEST), np.uint8)
+    skipped: list[str] = []
+    for offset, (image, problem) in enumerate(_decode(dataset, rows, root, skip)):
+        if image is None:
+            skipped.append(problem)
+            continue
+        target[start + offset] = image
+        digests[offset] = np.frombuffer(hashlib.sha256(image.tobytes()).digest()[:DIGEST], np.uint8)
+    target.flush()
+    return start, digests, skipped
+
+
+def _leave_out(index: Index, kept: NDArray[np.bool_]) -> Index:
+    ids = set(index.samples["id"][kept])
+    return dataclasses.replace(
+        index,
+        samples=index.samples[kept].reset_index(drop=True),
+        labels=index.labels[kept],
+        boxes=index.boxes[index.boxes["id"].isin(ids)].reset_index(drop=True),
+        shortcuts=index.shortcuts[index.shortcuts["id"].isin(ids)].reset_index(drop=True),
+    )
+
+
+def prepare(
+    spec: DatasetSpec,
+    root: Path,
+    identity: dict[str, Any],
+    *,
+    workers: int | None = None,
+    skip_corrupt: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Return the cache of a dataset, filling it first where it is missing or unfinished.
+
+    Parallel over `workers` processes; resumes after a kill; two processes that start at once do the work once.
+    Raises `UsageError` for bad index or image files (`skip_corrupt` leaves such images out and counts them).
+    """
+    dataset = spec.make()
+    folder = cache_folder(spec, dataset, root, {**identity, "skip_corrupt": skip_corrupt})
+    if (folder / "meta.json").exists():
+        return open_cache(folder)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not (folder / "meta.json").exists():
+                _build(spec, dataset, root, folder, workers=workers, skip=skip_corrupt, progress=progress)
+    return open_cache(folder)
+
+
+def _build(
+    spec: DatasetSpec,
+    dataset: Dataset,
+    root: Path,
+    folder: Path,
+    *,
+    workers: int | None,
+    skip: bool,
+    progress: Progress | None,
+) -> None:
+    index = check(dataset.index(root), spec.name)
+    shape = (len(index), dataset.channels, dataset.size, dataset.size)
+    needed = int(np.prod(shape))
+    work = folder.with_name(f"{folder.name}.partial")
+    work.mkdir(exist_ok=True)
+    images = work / "images.npy"
+    marks = work / "done.npy"
+    if not marks.exists() or np.load(marks, mmap_mode="r").shape != (len(index),):
+        free = shutil.disk_usage(work).free
+        if free < needed * 1.05:
+            raise UsageError(
+                f"{work}: the cache of {spec.name} needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. "
+                "Free some space, choose a smaller size, or set HARNESS_CACHE to another disk."
+            )
+        np.lib.format.open_memmap(images, mode="w+", dtype=np.uint8, shape=shape).flush()
+        np.lib.format.open_memmap(work / "digests.npy", mode="w+", dtype=np.uint8, shape=(len(index), DIGEST)).flush()
+        np.lib.format.open_memmap(marks, mode="w+", dtype=np.uint8, shape=(len(index),)).flush()
+    done = np.load(marks, mmap_mode="r+")  # 0 to do, 1 read, 2 left out
+    digests = np.load(work / "digests.npy", mmap_mode="r+")
+    skipped: list[str] = []
+    starts = [s for s in range(0, len(index), CHUNK) if not (done[s : s + CHUNK] == 1).all()]
+    if progress:
+        progress(int((done > 0).sum()), len(index))
+    records = index.samples.to_dict("records")
+    jobs = ((s, records[s : s + CHUNK]) for s in starts)
+    for start, found, problems in _chunks(spec, dataset, root, images, jobs, len(starts), workers, skip):
+        digests[start : start + len(found)] = found
+        digests.flush()  # before the mark: a chunk that is marked is whole
+        bad = {problem.partition(":")[0] for problem in problems}
+        done[start : start + len(found)] = [2 if r["id"] in bad else 1 for r in records[start : start + CHUNK]]
+        done.flush()
+        skipped += problems
+        if progress:
+            progress(int((done > 0).sum()), len(index))
+    kept = np.asarray(done) == 1
+    if not kept.all():
+        index = check(_leave_out(index, kept), spec.name)
+        compact = np.load(images, mmap_mode="r")[kept]
+        np.save(images, compact)
+    _finish(work, folder, dataset, index, np.asarray(digests)[kept], sorted(skipped))
+
+
+def _finish(
+    work: Path, folder: Path, dataset: Dataset, index: Index, digests: NDArray[np.uint8], skipped: Sequence[str]
+) -> None:
+    np.save(work / "labels.npy", index.labels)
+    for name in ("samples", "boxes", "shortcuts"):
+        getattr(index, name).to_parquet(work / f"{name}.parquet", index=False)
+    meta = {
+        "version": CACHE_VERSION,
+        "fingerprint": dataset.fingerprint(index, digests),
+        "classes": list(index.classes),
+        "notes": list(index.notes),
+        "corrupt": list(skipped),
+    }
+    write_json(work / "meta.json", meta)
+    for scratch in ("done.npy", "digests.npy"):
+        (work / scratch).unlink()
+    os.replace(work, folder)
+
+
+def _chunks(
+    spec: DatasetSpec,
+    dataset: Dataset,
+    root: Path,
+    images: Path,
+    jobs: Iterable[tuple[int, list[dict[str, Any]]]],
+    count: int,
+    workers: int | None,
+    skip: bool,
+) -> Iterator[tuple[int, NDArray[np.uint8], list[str]]]:
+    workers = min(workers or os.cpu_count() or 1, count)
+    if workers <= 1:
+        for start, rows in jobs:
+            yield _fill(spec, root, images, start, rows, skip)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        waiting = [pool.submit(_fill, spec, root, images, start, rows, skip) for start, rows in jobs]
+        for future in as_completed(waiting):
+            yield future.result()
+    except BrokenProcessPool:
+        raise UsageError(
+            f"a worker that reads {spec.name} was killed, perhaps for want of memory. Give the command again: "
+            "what was read is kept."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def verify_pixels(spec: DatasetSpec, root: Path, prepared: Prepared, progress: Progress | None = None) -> list[str]:
+    """Decode every image again and compare it with the cache; return the ids that differ or no longer decode."""
+    dataset = spec.make()
+    wrong: list[str] = []
+    rows = prepared.index.samples.to_dict("records")
+    for i, row in enumerate(rows):
+        (image, _problem), = _decode(dataset, [row], root, True)
+        if image is None or not np.array_equal(image, prepared.images[i]):
+            wrong.append(str(row["id"]))
+        if progress and i % CHUNK == 0:
+            progress(i, len(rows))
+    return wrong
+
+
+def write_manifest(prepared: Prepared, path: Path) -> str:
+    """Write ids, patients and splits as CSV and return its sha256: the split other people can repeat."""
+    text = prepared.index.samples[["id", "patient", "split"]].to_csv(index=False, lineterminator="\n")
+    write_bytes(path, text.encode())
+    return hashlib.sha256(text.encode()).hexdigest()

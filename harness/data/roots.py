@@ -1,0 +1,55 @@
+"""Where a dataset's files lie on this machine, and where caches of them go."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+
+from harness.data.dataset import Dataset
+from harness.errors import UsageError
+
+CONFIG_FILE = Path(platformdirs.user_config_dir("harness")) / "config.toml"
+
+
+def _candidates(given: Path | None) -> Iterator[tuple[Path, str]]:
+    if given is not None:
+        yield given, "--root"
+        return
+    if value := os.environ.get("HARNESS_DATA"):
+        yield Path(value), "HARNESS_DATA"
+    if CONFIG_FILE.exists():
+        try:
+            folder = tomllib.loads(CONFIG_FILE.read_text(encoding="utf-8")).get("data")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{CONFIG_FILE}: not valid TOML ({error}). Mend it.") from None
+        if folder:
+            yield Path(folder), str(CONFIG_FILE)
+    yield Path(platformdirs.user_data_dir("harness")), "the user data folder"
+
+
+def find_root(dataset: Dataset, name: str, given: Path | None = None) -> Path:
+    """Return the dataset's own folder: `given` (it or its parent), HARNESS_DATA, the config file, the user data folder.
+
+    Raises `UsageError` with the places looked at and the exact steps to get the data.
+    """
+    if not dataset.needs_root:
+        return Path()
+    looked: list[str] = []
+    for place, origin in _candidates(given):
+        for folder in (place, *(place / f for f in dataset.folders)):
+            if folder.is_dir() and dataset.found_at(folder):
+                return folder
+        looked.append(f"{place} ({origin})")
+    raise UsageError(
+        f"{name}: its files were not found in {', '.join(looked)}. Expected the dataset's own folder "
+        f"({' or '.join(dataset.folders)}) or its parent.\n{dataset.how_to_get}"
+    )
+
+
+def cache_home() -> Path:
+    """Return the folder of prepared datasets: HARNESS_CACHE, else the user cache folder."""
+    return Path(os.environ.get("HARNESS_CACHE") or platformdirs.user_cache_dir("harness")) / "datasets"

@@ -1,0 +1,55 @@
+"""Classification: AUROC and its companions on the whole split (protocol.md, 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from harness.config import setting
+from harness.data.cache import Prepared
+from harness.evaluations.subject import Scored, Subject
+from harness.metrics.summary import summarise
+from harness.metrics.tables import ClassificationTable
+from harness.plugins import evaluation
+
+
+@evaluation("classification", source="protocol.md, 1", version=1, standard=True, per_explainer=False)
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """Probabilities of every class on every image of the split, and the statistics of them."""
+
+    batch: int = setting(64, unit="images", help="logical batch; part of the key")
+    resamples: int = setting(1000, source="protocol.md, 0", help="bootstrap replicates")
+
+    def applies(self, prepared: Prepared) -> str:
+        """Return the empty string: every dataset has classes."""
+        return ""
+
+    def score(self, subject: Subject, explainer: Any = None) -> Scored:
+        """Return one line per image: id, patient, and label and probability of every class."""
+        positions = subject.positions
+        found, flags = [], ()
+        for batch in subject.feed(positions).batches(self.batch):
+            logits = subject.logits(batch.x)
+            if not found and not torch.equal(subject.logits(batch.x).nan_to_num(), logits.nan_to_num()):
+                flags = ("random output",)
+            found.append(subject.task.probability(logits).double().cpu().numpy())
+            subject.progress(sum(map(len, found)), len(positions))
+        index = subject.prepared.index
+        table = ClassificationTable(
+            ids=index.samples["id"].to_numpy(str)[positions],
+            clusters=index.samples["patient"].to_numpy(str)[positions],
+            classes=index.classes,
+            task=subject.task.name,
+            label=index.labels[positions],
+            probability=np.concatenate(found),
+        )
+        return Scored(table.to_frame(), passes={"forward": 1.0, "backward": 0.0}, flags=flags)
+
+    def summarise(self, samples: pd.DataFrame) -> list[dict[str, Any]]:
+        """Return the fields of every row: each metric per class and macro, with intervals."""
+        return summarise(ClassificationTable.from_frame(samples), resamples=self.resamples)

@@ -1,0 +1,1 @@
+"""The training loop: any method, any device, resumable to the bit."""

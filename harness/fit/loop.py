@@ -1,0 +1,216 @@
+"""Train a model by a method until its validation loss diverges, and keep the weights of the minimum."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.data.batches import Feed, augment, epoch_order
+from harness.device import Compute, memory_advice
+from harness.errors import HarnessError
+from harness.fit import state
+from harness.recipe import Supervised
+from harness.rng import seed_for, torch_rng_for
+from harness.store import write_bytes
+from harness.tasks import Task
+
+FIT_VERSION = 1
+SAVE_EVERY = 60.0  # seconds between two resume states inside an epoch
+LOOK_EVERY = 25  # steps between two looks at the loss on a GPU, where each look waits for the device
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training reports while it runs."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+    seconds_left: float  # to the end of max_epochs
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What is known of a finished training; the weights are in the model that was passed in."""
+
+    epochs: int
+    best_epoch: int
+    best_validation_loss: float
+    stopped: str  # why: "max_epochs" or "validation loss diverged"
+    images_per_second: float
+    seconds: float
+    history: list[dict[str, float]]
+
+
+def train(
+    method: Supervised,
+    model: nn.Module,
+    task: Task,
+    training: Feed,
+    validation: Feed,
+    *,
+    compute: Compute,
+    seed: int,
+    folder: Path,
+    names: Callable[[Tensor], list[str]],
+    report: Callable[[Progress], None] = lambda _: None,
+) -> FitResult:
+    """Train `model` in place and leave it with the weights of the lowest validation loss.
+
+    `names` turns a batch's index into sample ids, for errors. Progress and resume state go to `folder`; a call
+    with the same folder goes on where the last one was killed. The weights that a method starts from are no
+    candidate for the minimum: the method itself must have run for an epoch.
+
+    Raises `HarnessError` when the loss is not finite or the memory does not suffice.
+    """
+    device = compute.device
+    model.to(device=device, memory_format=compute.memory_format)  # pyright: ignore[reportCallIssue]
+    optimiser = torch.optim.SGD(
+        model.parameters(), lr=method.learning_rate, momentum=method.momentum, weight_decay=method.weight_decay
+    )
+    steps = math.ceil(len(training) / method.batch_size)
+    at, best = state.Position(), {}
+    saved = folder / "resume.pt"
+    if saved.exists():
+        at, best = state.load(saved, model, optimiser, device)
+    stopped = "max_epochs"
+    with memory_advice(method.batch_size, "--set batch_size="):
+        while at.epoch < method.max_epochs:
+            if at.epoch - at.best_epoch >= method.patience:
+                stopped = "validation loss diverged"
+                break
+            _epoch(method, model, task, training, optimiser, at, best, steps, compute, seed, saved, names, report)
+            loss = validation_loss(model, task, validation, compute, batch_size=2 * method.batch_size)
+            at.history.append(
+                {
+                    "epoch": at.epoch,
+                    "train_loss": at.loss_sum / max(at.images, 1),
+                    "validation_loss": loss,
+                    "learning_rate": optimiser.param_groups[0]["lr"],
+                    "seconds": round(at.seconds, 3),
+                }
+            )
+            if loss < at.best_loss:
+                at.best_loss, at.best_epoch = loss, at.epoch
+                best.clear()
+                best.update({k: v.detach().clone() for k, v in model.state_dict().items()})
+            at.step, at.loss_sum, at.images = 0, 0.0, 0
+            state.save(saved, model, best, optimiser, at)
+    if not best:
+        raise HarnessError(
+            f"the validation loss was never finite in {at.epoch} epochs. Try a lower learning rate "
+            f"(now {method.learning_rate:g})."
+        )
+    model.load_state_dict(best)
+    model.eval()
+    lines = "".join(json.dumps(entry) + "\n" for entry in at.history)
+    write_bytes(folder / "history.jsonl", lines.encode())
+    speed = at.epoch * len(training) / at.seconds if at.seconds else 0.0
+    return FitResult(at.epoch, at.best_epoch, at.best_loss, stopped, speed, at.seconds, at.history)
+
+
+def learning_rate(method: Supervised, progress: float) -> float:
+    """Return the learning rate at `progress` (in epochs, fractional) of a training.
+
+    Plain: divided by 10 at each of `decay_at`. one_cycle: linear warm-up over the first 30 %, then a cosine to 0.
+    """
+    if not method.one_cycle:
+        return method.learning_rate * 0.1 ** sum(progress >= e for e in method.decay_at)
+    share, warm = progress / method.max_epochs, 0.3
+    if share < warm:
+        return method.learning_rate * (0.04 + 0.96 * share / warm)
+    return method.learning_rate * 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm)))
+
+
+def _epoch(
+    method: Supervised,
+    model: nn.Module,
+    task: Task,
+    training: Feed,
+    optimiser: torch.optim.Optimizer,
+    at: state.Position,
+    best: dict[str, Any],
+    steps: int,
+    compute: Compute,
+    seed: int,
+    saved: Path,
+    names: Callable[[Tensor], list[str]],
+    report: Callable[[Progress], None],
+) -> None:
+    model.train()
+    order = epoch_order(len(training), seed, at.epoch)
+    pending: list[tuple[int, Tensor, Tensor]] = []
+    look_every = 1 if compute.kind == "cpu" else LOOK_EVERY
+    began = last_save = time.monotonic()
+    seen = 0
+
+    def look() -> None:
+        for number, loss, index in pending:
+            value = float(loss)
+            if not math.isfinite(value):
+                ids = names(index)
+                raise HarnessError(
+                    f"the loss became {value} in epoch {at.epoch + 1}, step {number + 1} of {steps}, on the samples "
+                    f"{', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}. Try a lower learning rate "
+                    f"(now {method.learning_rate:g}), --precision fp32, or look at those images."
+                )
+            at.loss_sum += value * len(index)
+            at.images += len(index)
+        pending.clear()
+
+    for step in range(at.step, steps):
+        now = at.epoch + step / steps
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(method, now)
+        rng = torch_rng_for(seed, "fit", at.epoch, step)
+        torch.manual_seed(seed_for(seed, "layers", at.epoch, step))
+        batch = training.batch(order[step * method.batch_size : (step + 1) * method.batch_size])
+        batch = replace(batch, x=augment(batch.x, method.augment, rng))
+        optimiser.zero_grad(set_to_none=True)
+        with compute.autocast():
+            loss = method.step(model, batch, task, rng)
+        loss.backward()
+        optimiser.step()
+        pending.append((step, loss.detach(), batch.index))
+        seen += len(batch)
+        at.step = step + 1
+        if len(pending) >= look_every or at.step == steps:
+            look()
+            elapsed = time.monotonic() - began
+            speed = seen / elapsed
+            left = (method.max_epochs - now) * len(training) / speed
+            report(Progress(at.epoch + 1, method.max_epochs, at.step, steps, at.loss_sum / at.images, speed, left))
+        if time.monotonic() - last_save > SAVE_EVERY and at.step < steps:
+            look()
+            at.seconds += time.monotonic() - began
+            began, seen = time.monotonic(), 0
+            state.save(saved, model, best, optimiser, at)
+            last_save = time.monotonic()
+    at.seconds += time.monotonic() - began
+    at.epoch += 1
+
+
+@torch.no_grad()
+def validation_loss(model: nn.Module, task: Task, validation: Feed, compute: Compute, batch_size: int) -> float:
+    """Return the task's loss over the whole validation part as one batch, so that it does not depend on batches.
+
+    The weight beta of eq. 1 is therefore the part's own ratio of negatives to positives.
+    """
+    model.eval()
+    logits, targets = [], []
+    for batch in validation.batches(batch_size):
+        with compute.autocast():
+            logits.append(model(batch.x).float())
+        targets.append(batch.y)
+    return float(task.loss(torch.cat(logits), torch.cat(targets)))

@@ -1,0 +1,48 @@
+"""What a killed training needs to go on exactly where it was.
+
+Order, augmentation and the method's own noise follow from seed, epoch and step, so the state is the weights, the
+optimiser and the position alone.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.store import write_bytes
+
+
+@dataclass
+class Position:
+    """Where the training is, and what it has found."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # steps finished in the current epoch
+    loss_sum: float = 0.0  # over the images of the current epoch
+    images: int = 0
+    seconds: float = 0.0  # of training so far, over all processes
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save(path: Path, model: nn.Module, best: dict[str, Any], optimiser: torch.optim.Optimizer, at: Position) -> None:
+    """Write the resume state atomically."""
+    buffer = io.BytesIO()
+    torch.save(
+        {"model": model.state_dict(), "best": best, "optimiser": optimiser.state_dict(), "position": asdict(at)}, buffer
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device) -> tuple[Position, dict]:
+    """Restore model and optimiser from a state file; return the position and the best weights so far."""
+    state = torch.load(path, map_location=device, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return Position(**state["position"]), state["best"]

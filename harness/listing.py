@@ -1,0 +1,102 @@
+"""What `harness list` and `harness show` print. Listing reads decorators and imports no component."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.config import build
+from harness.errors import UsageError, closest
+from harness.plugins import KINDS, catalogue
+from harness.record import from_run
+from harness.store import runs as stored_runs
+
+
+def components(kind: str, plugins: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the components of one kind with summary, source and the file that registers them."""
+    return [
+        {"name": c.name, "summary": c.summary, "source": c.source, "file": _short(c.file), **c.options}
+        for c in catalogue(plugins).of(kind)
+    ]
+
+
+def _short(path: Path) -> str:
+    return "/".join(path.parts[-2:])
+
+
+def runs(runs_dir: Path) -> list[dict[str, Any]]:
+    """Return the runs of a folder with their status and evaluations."""
+    entries = []
+    for folder in stored_runs(runs_dir):
+        try:
+            result = from_run(folder)
+        except UsageError as error:
+            entries.append({"name": folder.run_id, "status": "unreadable", "evaluations": "", "message": str(error)})
+            continue
+        done = sorted({"-".join(filter(None, (s.info["evaluation"], s.info["explainer"]))) for s in result.stages})
+        entry = {"name": folder.run_id, "status": result.info.get("status", "?"), "evaluations": ", ".join(done)}
+        entries.append({**entry, "message": result.info.get("message", "")})
+    return entries
+
+
+def table(entries: list[dict[str, Any]]) -> str:
+    """Return entries as a table for a terminal."""
+    if not entries:
+        return "none"
+    console = Console(width=max(120, Console().width), highlight=False)
+    shown = Table(box=None)
+    for column in ("name", "summary", "source", "file", "status", "evaluations", "message"):
+        if any(entry.get(column) for entry in entries):
+            shown.add_column(column, overflow="fold", no_wrap=column == "name")
+    columns = [str(c.header) for c in shown.columns]
+    for entry in entries:
+        shown.add_row(*(str(entry.get(c, "")) for c in columns))
+    with console.capture() as captured:
+        console.print(shown)
+    return captured.get().rstrip()
+
+
+def show(kind: str, name: str, plugins: Sequence[str]) -> dict[str, Any]:
+    """Return one component with its settings; here its file is imported."""
+    singular = kind.removesuffix("s")
+    if singular not in KINDS:
+        raise UsageError(f"unknown kind {kind!r}.{closest(singular, KINDS)} Known: {', '.join(KINDS)}.")
+    component = catalogue(plugins).find(singular, name)
+    thing = component.load()
+    schedule = getattr(thing, "schedule", {})
+    _, settings = build(thing, f"{component.kind} {component.name}")
+    return {
+        "kind": component.kind,
+        "name": component.name,
+        "summary": component.summary,
+        "doc": (thing.__doc__ or "").strip(),
+        "source": component.source,
+        "version": component.version,
+        "file": _short(component.file),
+        "settings": [{**dataclasses.asdict(s), "value": _plain(s.value), "default": _plain(s.default)} for s in settings],
+        **({"schedule": {k: _plain(v) for k, v in schedule.items()}} if schedule else {}),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def card(entry: dict[str, Any]) -> str:
+    """Return one component as text: what it is, and each setting with unit, default and source."""
+    lines = [f"{entry['kind']} {entry['name']}  (version {entry['version']}, {entry['file']})", "", entry["doc"], ""]
+    if entry["source"]:
+        lines += [f"Source: {entry['source']}", ""]
+    lines.append("Settings (replace with --set):" if entry["settings"] else "No settings.")
+    for s in entry["settings"]:
+        lines.append(f"  {s['name']} = {s['default']}{' ' + s['unit'] if s['unit'] else ''}   [{s['type']}]")
+        lines += [f"      {text}" for text in (s["help"], s["source"] and f"source: {s['source']}") if text]
+    if "schedule" in entry:
+        lines += ["", "Replaces these defaults of a method's training settings:"]
+        lines += [f"  {name} = {value}" for name, value in entry["schedule"].items()]
+    return "\n".join(lines)

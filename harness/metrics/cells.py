@@ -1,0 +1,143 @@
+"""What each of a metric's K values belongs to (variant, threshold, class) and why a class has none.
+
+A metric is a function `(table, weights) -> values`: `weights` (R,N) float64 holds one bootstrap replicate per row
+(ones for the point value), `values` is (R,K) float64, NaN where undefined. Its registration says how K is laid out:
+
+    per         "class": a value per class and last their macro mean (K = V+1), or "all": one value (K = 1); a
+                dictionary gives it per task. Default "class".
+    thresholds  T(IoU) of each block of K values; default (None,)
+    variants    variants of each block; default ("",)
+    needs       what a class must have to be scored: "positives", "negatives", "predictions" (classification),
+                "pairs", "folds" (localisation)
+    score       which per-sample score it reads, where the table has several (localisation)
+
+Values are ordered by variant, then threshold, then class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import UsageError
+
+Floats = NDArray[np.float64]
+Metric = Callable[[Any, Floats], Floats]
+
+MINIMUM_SCORED = 20  # positives (pairs) a class needs to be scored (protocol.md, 0)
+MINIMUM_PER_FOLD = 4  # ... and in each fold, where a threshold is chosen by folds
+MACRO = "macro"
+ALL = "all"
+
+
+class Table(Protocol):
+    """What a metric may ask of every table of per-sample scores."""
+
+    evaluation: ClassVar[str]
+
+    @property
+    def clusters(self) -> NDArray[Any]:
+        """Names of the clusters to resample, (N,)."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the V classes, in the dataset's order."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """`multilabel`, `multiclass`, or "" where it plays no part."""
+        ...
+
+    def lacking(self, need: str, score: str) -> list[str]:
+        """Return per class what is missing for `need`, "" where nothing is, (V,)."""
+        ...
+
+    def counted(self, score: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return per class how many samples could be scored and how many could not, (V,) and (V,)."""
+        ...
+
+    def rests_on(self, kept: NDArray[np.bool_], score: str) -> int:
+        """Return how many samples a value over these classes (V,) rests on."""
+        ...
+
+
+def registration(metric: Metric) -> dict[str, Any]:
+    """Return what `@metric(...)` said of a function; raises `UsageError` for one that is not registered."""
+    marks = getattr(metric, "__harness__", {})
+    if "metric" not in marks:
+        raise UsageError(f"expected a function registered by @metric, got {metric!r}. Put @metric(...) on it.")
+    return marks["metric"]
+
+
+def is_per_class(table: Table, metric: Metric) -> bool:
+    """Return whether the metric has a value per class on this table's task."""
+    per = registration(metric).get("per", "class")
+    return (per[table.task] if isinstance(per, dict) else per) == "class"
+
+
+def cells(table: Table, metric: Metric) -> list[dict[str, Any]]:
+    """Return variant, threshold and class_name of each of the K values, in order."""
+    options = registration(metric)
+    names = (*table.classes, MACRO) if is_per_class(table, metric) else (ALL,)
+    return [
+        {"variant": variant, "threshold": threshold, "class_name": name}
+        for variant in options.get("variants", ("",))
+        for threshold in options.get("thresholds", (None,))
+        for name in names
+    ]
+
+
+def class_reasons(table: Table, metric: Metric) -> list[str]:
+    """Return per class why it cannot be scored, "" where it can, (V,)."""
+    options = registration(metric)
+    score = options.get("score", "")
+    found = table.lacking("finite", score)
+    for need in options.get("needs", ()) if is_per_class(table, metric) else ():
+        found = [a or b for a, b in zip(found, table.lacking(need, score), strict=True)]
+    return found
+
+
+def scorable(table: Table, metric: Metric) -> NDArray[np.bool_]:
+    """Return which classes can be scored, (V,). It depends on the samples, never on their weights."""
+    return np.array([not reason for reason in class_reasons(table, metric)], dtype=bool)
+
+
+def reasons(table: Table, metric: Metric) -> list[str]:
+    """Return for each of the K values why it, or a part of it, is missing; "" where nothing is."""
+    _, missing = table.counted(registration(metric).get("score", ""))
+    if not is_per_class(table, metric):
+        found = [next(filter(None, class_reasons(table, metric)), "")]
+    else:
+        found = class_reasons(table, metric)
+        left_out = [name for name, reason in zip(table.classes, found, strict=True) if reason]
+        found = [r or (f"{m} samples could not be scored" if m else "") for r, m in zip(found, missing, strict=True)]
+        if left_out:
+            kept = len(found) - len(left_out)
+            found.append(f"mean of {kept} of {len(found)} classes, without {', '.join(left_out)}")
+        else:
+            found.append("")
+    options = registration(metric)
+    return found * (len(options.get("variants", ("",))) * len(options.get("thresholds", (None,))))
+
+
+def ratio(numerator: Floats, denominator: Floats, undefined: float = np.nan) -> Floats:
+    """Return numerator / denominator, `undefined` where the denominator is zero; shapes broadcast."""
+    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
+    return np.divide(numerator, denominator, out=np.full(shape, undefined), where=denominator != 0)
+
+
+def with_macro(values: Floats, kept: Sequence[bool] | NDArray[np.bool_]) -> Floats:
+    """Return values per class (R,V) with those of classes that cannot be scored set to NaN, and the macro mean last.
+
+    (R,V+1). The macro mean is over the classes that can be scored on the full set, the same in every replicate: where
+    one of them is undefined in a replicate, so is the mean, which else would be a mean over other classes.
+    """
+    kept = np.asarray(kept, dtype=bool)
+    values = np.where(kept, values, np.nan)
+    macro = values[:, kept].mean(axis=1) if kept.any() else np.full(len(values), np.nan)
+    return np.concatenate([values, macro[:, None]], axis=1)

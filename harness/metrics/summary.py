@@ -1,0 +1,98 @@
+"""Every metric of a table, with its interval, as what a row of results needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from harness import stats
+from harness.errors import UsageError
+from harness.metrics import auroc, average_precision, calibration, localisation, pointing, predictions
+from harness.metrics.cells import Metric, Table, cells, is_per_class, reasons, registration, scorable
+
+MODULES = (auroc, average_precision, calibration, predictions, localisation, pointing)
+
+
+def builtin() -> list[Metric]:
+    """Return the metrics of harness, by file and line."""
+    found = {id(f): f for m in MODULES for f in vars(m).values() if "metric" in getattr(f, "__harness__", {})}
+    return list(found.values())
+
+
+def applicable(table: Table, metrics: Sequence[Metric]) -> list[Metric]:
+    """Return the metrics that are meant for the table's evaluation and task."""
+
+    def fits(metric: Metric) -> bool:
+        options = registration(metric)
+        return options.get("evaluation") == table.evaluation and (
+            not table.task or table.task in options.get("tasks", (table.task,))
+        )
+
+    return [m for m in metrics if fits(m)]
+
+
+def summarise(
+    table: Table, metrics: Sequence[Metric] | None = None, resamples: int = stats.RESAMPLES, *,
+    extra: Sequence[Metric] = (),
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return a dictionary per value of every metric: the fields of a `Row` that a metric determines.
+
+    `metrics` replaces the built-in ones, `extra` adds to them (a plug-in's); those of other evaluations or tasks are
+    passed over. Keys: metric, class_name, threshold, variant, value, low, high, n, n_missing, reason, unit,
+    higher_is_better.
+    """
+    chosen = applicable(table, [*(builtin() if metrics is None else metrics), *extra])
+    return [line for metric in chosen for line in lines(table, metric, resamples)]
+
+
+def lines(table: Table, metric: Metric, resamples: int = stats.RESAMPLES) -> list[dict[str, Any]]:
+    """Return the dictionaries of one metric, a value each; raises `UsageError` where their number is not K."""
+    options = registration(metric)
+    layout, why = cells(table, metric), reasons(table, metric)
+    found = stats.estimate(metric, table, table.clusters, resamples=resamples)
+    if found.value.shape != (len(layout),):
+        raise UsageError(
+            f"metric {options['name']!r} gave values of shape {found.value.shape}, expected {(len(layout),)}: "
+            f"{len(options.get('variants', ('',)))} variants x {len(options.get('thresholds', (None,)))} thresholds "
+            f"x {len(layout)} in all. Mend its `per`, `thresholds` or `variants`."
+        )
+    n, n_missing = _counts(table, metric)
+    result = []
+    for k, cell in enumerate(layout):
+        value, low, high = (float(a[k]) for a in (found.value, found.low, found.high))
+        result.append(
+            {
+                "metric": options["name"],
+                **cell,
+                "value": value,
+                "low": low,
+                "high": high,
+                "n": int(n[k % len(n)]),
+                "n_missing": int(n_missing[k % len(n)]),
+                "reason": _reason(value, low, why[k], float(found.undefined[k])),
+                "unit": options.get("unit", ""),
+                "higher_is_better": options["higher_is_better"],
+            }
+        )
+    return result
+
+
+def _counts(table: Table, metric: Metric) -> tuple[list[int], list[int]]:
+    """Return n and n_missing of a block of values (classes and macro, or all); a macro mean misses classes."""
+    score = registration(metric).get("score", "")
+    scored, missing = (a.tolist() for a in table.counted(score))
+    kept = scorable(table, metric)
+    if not is_per_class(table, metric):
+        return [table.rests_on(np.ones_like(kept), score)], [max(missing, default=0)]
+    return [*scored, table.rests_on(kept, score)], [*missing, int((~kept).sum())]
+
+
+def _reason(value: float, low: float, why: str, undefined: float) -> str:
+    if np.isnan(value):
+        return why or "undefined on these samples"
+    if np.isnan(low):
+        interval = f"undefined in {undefined:.1%} of the replicates: no interval"
+        return f"{why}; {interval}" if why else interval
+    return why

@@ -1,0 +1,198 @@
+"""From names and settings to the objects of a run: what `--dry-run` prints, and what run.py then carries out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.config import Setting, build, changed, fields_of, route, split_assignment
+from harness.data.cache import DatasetSpec
+from harness.data.dataset import Dataset
+from harness.errors import UsageError
+from harness.plugins import Catalogue, Component, catalogue
+from harness.recipe import Supervised
+
+STANDARD_EXPLAINERS = ("cam", "saliency")  # protocol.md, 7; the reference rows are added wherever a map is scored
+STANDARD_EVALUATIONS = ("classification", "localisation", "robustness", "insertion_deletion")  # protocol.md, 7
+PROFILES = ("quick", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """What a user asks for: names, settings and places. One method, one dataset, one seed."""
+
+    method: str
+    dataset: str
+    seed: int = 0
+    explainers: tuple[str, ...] = ()  # empty: the standard ones
+    evaluations: tuple[str, ...] = ()  # empty: the standard ones
+    sets: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()  # the same, from --config: --set wins
+    model: str | None = None
+    checkpoint: Path | None = None
+    root: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    profile: str = "quick"
+    batch_size: int | None = None
+    limit: int | None = None
+    existing: str = "reuse"
+    runs_dir: Path = Path("runs")
+    plugins: tuple[str, ...] = ()
+
+    def public(self) -> dict[str, Any]:
+        """Return the spec as run.json keeps it: without the places of this machine."""
+        kept = dataclasses.asdict(self)
+        for place in ("root", "runs_dir", "device", "existing"):
+            kept.pop(place)
+        kept["checkpoint"] = self.checkpoint.name if self.checkpoint else None
+        kept["plugins"] = [Path(p).name for p in self.plugins]
+        return kept
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component of a run: what it is, the object, and its settings."""
+
+    component: Component
+    made: Any
+    settings: list[Setting]
+
+    def key(self) -> dict[str, Any]:
+        """Return what a stage key keeps of it: identity and every resolved value."""
+        return {**self.component.identity(), "settings": {s.name: _plain(s.value) for s in self.settings}}
+
+    @property
+    def changed(self) -> str:
+        """Return the settings that the user changed, as text."""
+        return changed(self.settings)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs, resolved. `before` is the plan of the run it starts from."""
+
+    spec: RunSpec
+    catalogue: Catalogue
+    method: Part
+    dataset: Part
+    model: Part
+    explainers: dict[str, Part]
+    evaluations: dict[str, Part]
+    before: Plan | None = None
+    missing: dict[str, str] = field(default_factory=dict)  # standard evaluations that cannot be run, and why
+
+    @property
+    def recipe(self) -> Supervised:
+        """Return the method object."""
+        return self.method.made
+
+    @property
+    def data(self) -> Dataset:
+        """Return the dataset object."""
+        return self.dataset.made
+
+    @property
+    def dataset_spec(self) -> DatasetSpec:
+        """Return what names the prepared dataset, also in other processes."""
+        values = tuple(sorted((s.name, s.value) for s in self.dataset.settings))
+        return DatasetSpec(self.spec.dataset, values, self.catalogue.paths)
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Return every resolved setting, as run.json keeps them."""
+        parts = [self.method, self.dataset, self.model, *self.explainers.values(), *self.evaluations.values()]
+        listed = []
+        for part in parts:
+            for setting in part.settings:
+                entry = dataclasses.asdict(setting)
+                listed.append(entry | {"value": _plain(setting.value), "default": _plain(setting.default)})
+        return listed
+
+
+def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
+    """Resolve a spec. Raises `UsageError` for unknown names, unknown or mistyped settings, circular starts."""
+    found = found or catalogue(spec.plugins)
+    if spec.profile not in PROFILES:
+        raise UsageError(f"--profile {spec.profile!r}: expected {' or '.join(PROFILES)}.")
+    if spec.limit is not None and spec.limit < 1:
+        raise UsageError(f"--limit {spec.limit}: expected at least 1 sample.")
+    chain = _chain(found, spec.method)
+    dataset = found.find("dataset", spec.dataset)
+    dataset_class = dataset.load()
+    explainers, evaluations, missing = _selected(spec, found)
+    model = found.find("model", spec.model or dataset_class.default_model)
+    selected = {c.name: c for c in [chain[0], dataset, model, *explainers, *evaluations]}
+    loaded = {name: c.load() for name, c in selected.items()}
+    names = set(loaded)
+    starts = {c.name: c.load() for c in chain[1:]}
+    routes = {
+        layer: _route(sets, loaded, {k: v for k, v in starts.items() if k not in names})
+        for layer, sets in (("config", spec.config), ("--set", spec.sets))
+    }
+    schedule = {k: v for k, v in dataset_class.schedule.items() if k in fields_of(loaded[spec.method])}
+
+    def part(component: Component, thing: Any, *first: tuple[str, Mapping[str, Any]]) -> Part:
+        layers = [(layer, routed.get(component.name, {})) for layer, routed in routes.items()]
+        return Part(component, *build(thing, f"{component.kind} {component.name}", *first, *layers))
+
+    before: Plan | None = None
+    for component in reversed(chain):
+        method = part(component, starts.get(component.name, loaded.get(component.name)), ("dataset", schedule))
+        before = Plan(
+            spec=spec if component is chain[0] else dataclasses.replace(spec, method=component.name, existing="reuse"),
+            catalogue=found,
+            method=method,
+            dataset=part(dataset, dataset_class),
+            model=part(model, loaded[model.name]),
+            explainers={c.name: part(c, loaded[c.name]) for c in explainers},
+            evaluations={c.name: part(c, loaded[c.name]) for c in evaluations},
+            before=before if method.made.start_from else None,
+            missing=missing,
+        )
+    assert before is not None
+    if spec.checkpoint is not None:
+        return dataclasses.replace(before, before=None)
+    return before
+
+
+def _chain(found: Catalogue, name: str) -> list[Component]:
+    """Return the method and those it starts from, the first one last."""
+    chain: list[Component] = []
+    following: str | None = name
+    while following:
+        component = found.find("method", following)
+        if component in chain:
+            circle = " -> ".join(c.name for c in [*chain, component])
+            raise UsageError(f"methods start from each other in a circle: {circle}. Mend start_from.")
+        chain.append(component)
+        following = component.load().start_from
+    return chain
+
+
+def _selected(spec: RunSpec, found: Catalogue) -> tuple[list[Component], list[Component], dict[str, str]]:
+    known = {c.name for c in found.of("evaluation")}
+    missing = {}
+    if spec.evaluations:
+        evaluations = [found.find("evaluation", name) for name in spec.evaluations]
+    else:
+        evaluations = [found.find("evaluation", name) for name in STANDARD_EVALUATIONS if name in known]
+        missing = {n: "this version of harness does not have it yet" for n in STANDARD_EVALUATIONS if n not in known}
+    explainers = [found.find("explainer", name) for name in dict.fromkeys(spec.explainers or STANDARD_EXPLAINERS)]
+    references = [c for c in found.of("explainer") if c.options.get("reference") and c not in explainers]
+    return explainers + references, evaluations, missing
+
+
+def _route(
+    sets: tuple[str, ...], selected: Mapping[str, Any], starts: Mapping[str, Any]
+) -> dict[str, dict[str, str]]:
+    """Route assignments: bare fields to the components named by the user, `name.field` to their starts as well."""
+    qualified = {s for s in sets if split_assignment(s)[0].rpartition(".")[0] in starts}
+    routed = route([s for s in sets if s not in qualified], selected)
+    return routed | route(qualified, starts)

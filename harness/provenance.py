@@ -1,0 +1,60 @@
+"""Where a number comes from: code, versions, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import harness
+
+PACKAGES = (
+    "harness",
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "captum",
+    "pillow",
+    "pyarrow",
+    "safetensors",
+)
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(harness.__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def collect() -> dict[str, Any]:
+    """Return git state, package versions and machine, as run.json keeps them. Paths and host names stay out."""
+    tracked = (
+        _git("ls-files", "--error-unmatch", "__init__.py") is not None
+    )  # else: installed inside another checkout
+    sha = _git("rev-parse", "HEAD") if tracked else None
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "created": now(),
+        "git": {"sha": sha, "dirty": bool(_git("status", "--porcelain")) if sha else None},
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": versions,
+    }
+
+
+def now() -> str:
+    """Return the time in UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

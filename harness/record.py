@@ -1,0 +1,136 @@
+"""Results as the report and the gate read them: runs of the store and published records look the same.
+
+A record is results/<run_id>.json (run.json, stage infos and rows) and results/<run_id>.parquet (the per-sample
+scores of all stages, one below the other, told apart by the column `stage`). It holds no images.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.errors import UsageError
+from harness.rows import Row, from_json
+from harness.store import RunFolder, Stage, read_json, runs, write_bytes, write_json
+
+RECORD_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One evaluation of one result."""
+
+    name: str  # folder name of the stage: <evaluation>[-<explainer>]-<key>
+    info: dict[str, Any]
+    rows: list[Row]
+    read_samples: Callable[[], pd.DataFrame] = field(repr=False)
+    gallery: list[dict[str, Any]] = field(default_factory=list)
+    gallery_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run or record: info as in run.json, and its stages."""
+
+    info: dict[str, Any]
+    stages: list[StageResult]
+    source: Path
+    published: bool
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def run_id(self) -> str:
+        """Return the run's id."""
+        return str(self.info["run_id"])
+
+    @property
+    def rows(self) -> list[Row]:
+        """Return the rows of all stages."""
+        return [row for stage in self.stages for row in stage.rows]
+
+
+def from_run(run: RunFolder) -> Result:
+    """Return a run of the store as a result."""
+
+    def stage_result(stage: Stage) -> StageResult:
+        pictures = stage.folder / "gallery"
+        return StageResult(stage.folder.name, stage.info, stage.rows(), stage.samples, stage.gallery(),
+                           pictures if pictures.is_dir() else None)  # fmt: skip
+
+    history = run.fit / "history.jsonl"
+    lines = history.read_text().splitlines() if history.exists() else []
+    try:
+        epochs = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise UsageError(f"{history}: cannot be read ({error}). Remove the run and make it again.") from None
+    return Result(
+        run.info, [stage_result(s) for s in run.stages()], run.folder, published=False, history=epochs
+    )
+
+
+def from_record(path: Path) -> Result:
+    """Return a published record; `UsageError` where its files are damaged."""
+    content = read_json(path)
+    try:
+        if content["record_schema"] != RECORD_SCHEMA:
+            raise UsageError(
+                f"{path}: record schema {content['record_schema']!r}, expected {RECORD_SCHEMA}. Update harness."
+            )
+        run, stages, history = content["run"], content["stages"], content["history"]
+        str(run["run_id"])
+        parsed = [(s["name"], s["info"], [from_json(r) for r in s["rows"]]) for s in stages]
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not a record of harness (no {error}). Publish the run again.") from None
+
+    def reader(name: str) -> Callable[[], pd.DataFrame]:
+        def read() -> pd.DataFrame:
+            frame = pd.read_parquet(path.with_suffix(".parquet"))
+            mine = frame[frame["stage"] == name].drop(columns="stage")
+            return mine.dropna(axis=1, how="all").reset_index(drop=True)
+
+        return read
+
+    return Result(
+        run, [StageResult(n, i, r, reader(n)) for n, i, r in parsed], path, published=True, history=history
+    )
+
+
+def write_record(result: Result, folder: Path) -> Path:
+    """Write a result's record into `folder` and return its JSON file. The Parquet is written first."""
+    path = folder / f"{result.run_id}.json"
+    frames = [stage.read_samples().assign(stage=stage.name) for stage in result.stages]
+    if frames:
+        buffer = io.BytesIO()
+        pd.concat(frames, ignore_index=True).to_parquet(buffer, compression="zstd", index=False)
+        write_bytes(path.with_suffix(".parquet"), buffer.getvalue())
+    stages = [{"name": s.name, "info": s.info, "rows": [r.to_json() for r in s.rows]} for s in result.stages]
+    write_json(
+        path,
+        {"record_schema": RECORD_SCHEMA, "run": result.info, "stages": stages, "history": result.history},
+    )
+    return path
+
+
+def load_all(runs_dir: Path | None, results_dir: Path | None) -> tuple[list[Result], list[str]]:
+    """Return every run and record (a run hides its own record: it has pictures), and what could not be read."""
+    found: dict[str, Result] = {}
+    unreadable: list[str] = []
+    for run in runs(runs_dir) if runs_dir else []:
+        try:
+            result = from_run(run)
+            found[result.run_id] = result
+        except UsageError as error:
+            unreadable.append(str(error))
+    for path in sorted(results_dir.glob("*.json")) if results_dir and results_dir.is_dir() else []:
+        try:
+            result = from_record(path)
+            found.setdefault(result.run_id, result)
+        except UsageError as error:
+            unreadable.append(str(error))
+    return list(found.values()), unreadable

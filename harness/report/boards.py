@@ -1,0 +1,242 @@
+"""Boards: which numbers may stand beside each other, as lines (runs) and columns (metrics).
+
+A board holds the rows of equal dataset, dataset settings, split, size, profile and protocol version; a column those of
+equal evaluation, evaluation settings, metric, explainer, attack, variant, class, threshold, resolution and radius.
+Only cells of one column of one board are ever ranked together (protocol.md, 0).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.metrics.cells import registration
+from harness.metrics.summary import builtin
+from harness.record import Result, StageResult
+from harness.rows import INVALID, Row
+
+SUMMARY_CLASSES = ("macro", "all")
+FINISHED = "complete"
+HEADLINE = 4  # columns of each evaluation and explainer that are shown before anyone asks for more
+MISSING = -1.0  # stands for None in keys, so that they can be sorted
+
+
+@dataclass(frozen=True, order=True)
+class BoardKey:
+    """What all rows of a board share."""
+
+    dataset: str
+    dataset_settings: str
+    split: str
+    size: int
+    profile: str
+    protocol_version: int
+
+    def title(self) -> str:
+        """Return the board's name: dataset, settings, split, size, profile, and the protocol's version."""
+        settings = f" ({self.dataset_settings})" if self.dataset_settings else ""
+        return (
+            f"{self.dataset}{settings} · {self.split} · {self.size} px · {self.profile} · "
+            f"protocol {self.protocol_version}"
+        )
+
+
+@dataclass(frozen=True, order=True)
+class ColumnKey:
+    """What all cells of a column share, besides the board."""
+
+    evaluation: str
+    evaluation_settings: str
+    metric: str
+    explainer: str
+    attack: str
+    variant: str
+    class_name: str
+    threshold: float
+    resolution: int
+    radius: float
+
+    def details(self, *, with_explainer: bool = True) -> str:
+        """Return what tells the column from others of the same metric, as text."""
+        parts = [
+            self.explainer if with_explainer else "",
+            self.attack,
+            self.variant,
+            self.class_name,
+            f"T {self.threshold:g}" if self.threshold != MISSING else "",
+            f"{self.resolution}x{self.resolution}" if self.resolution != MISSING else "",
+            f"radius {self.radius:g}" if self.radius != MISSING else "",
+            self.evaluation_settings,
+        ]
+        return " · ".join(p for p in parts if p)
+
+    def label(self) -> str:
+        """Return metric and details in one line."""
+        details = self.details()
+        return f"{self.metric} ({details})" if details else self.metric
+
+
+def board_key(row: Row) -> BoardKey:
+    """Return the board a row belongs to."""
+    return BoardKey(row.dataset, row.dataset_settings, row.split, row.size, row.profile, row.protocol_version)
+
+
+def column_key(row: Row) -> ColumnKey:
+    """Return the column a row belongs to."""
+    return ColumnKey(
+        row.evaluation,
+        row.evaluation_settings,
+        row.metric,
+        row.explainer,
+        row.attack,
+        row.variant,
+        row.class_name,
+        MISSING if row.threshold is None else row.threshold,
+        int(MISSING) if row.resolution is None else row.resolution,
+        MISSING if row.radius is None else row.radius,
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of one run, and the stage whose samples it was computed from."""
+
+    row: Row
+    stage: StageResult
+
+    @property
+    def measured(self) -> bool:
+        """Return whether there is a value."""
+        return math.isfinite(self.row.value)
+
+    @property
+    def unranked_because(self) -> str:
+        """Return why the cell takes no part in ranks; empty where it does."""
+        if not self.measured:
+            return self.row.reason or "not measured"
+        if "partial" in self.row.flags:
+            return "partial: only a part of the samples was scored"
+        faults = [f for f in self.row.flags if f in INVALID]
+        return f"invalid: {', '.join(faults)}" if faults else ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run on one board."""
+
+    result: Result
+    cells: dict[ColumnKey, Cell]
+
+    @property
+    def first(self) -> Row:
+        """Return a row of the line, for what all of them share: method, model, settings, seed."""
+        return next(iter(self.cells.values())).row
+
+    @property
+    def flags(self) -> list[str]:
+        """Return the notes and faults of all cells, sorted."""
+        return sorted({flag for cell in self.cells.values() for flag in cell.row.flags})
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric as a column: its direction, and whether it is shown before anyone asks for it."""
+
+    key: ColumnKey
+    higher_is_better: bool
+    unit: str
+    headline: bool
+
+
+@dataclass(frozen=True)
+class Board:
+    """All lines and columns of one key; `references` holds the rows no model is needed for, by explainer."""
+
+    key: BoardKey
+    columns: list[Column]
+    lines: list[Line]
+    references: dict[str, dict[ColumnKey, Cell]] = field(default_factory=dict)
+
+    @property
+    def explainers(self) -> list[str]:
+        """Return the explainers of the columns, in the order of their names."""
+        return sorted({c.key.explainer for c in self.columns if c.key.explainer})
+
+    def reference_cells(self, key: ColumnKey) -> dict[str, Cell]:
+        """Return explainer -> cell of the reference rows that stand below column `key`."""
+        as_here = {name: _with_explainer(key, name) for name in self.references}
+        return {n: self.references[n][k] for n, k in as_here.items() if k in self.references[n]}
+
+    def best_reference(self, column: Column) -> Cell | None:
+        """Return the reference an explainer has to beat in this column; None where there is none."""
+        if not column.key.explainer:
+            return None
+        found = [c for c in self.reference_cells(column.key).values() if c.measured]
+        sign = 1 if column.higher_is_better else -1
+        return max(found, key=lambda c: sign * c.row.value, default=None)
+
+
+def _with_explainer(key: ColumnKey, explainer: str) -> ColumnKey:
+    return ColumnKey(**{**key.__dict__, "explainer": explainer})
+
+
+def status(result: Result) -> str:
+    """Return a run's status; a run.json without one counts as interrupted."""
+    return str(result.info.get("status") or "interrupted")
+
+
+def is_reference(stage: StageResult) -> bool:
+    """Return whether a stage scored a reference (a random map, say) instead of an explainer."""
+    return bool(stage.info.get("reference"))
+
+
+def newest(stages: Iterable[StageResult]) -> list[StageResult]:
+    """Return the stages oldest first, so that of two with the same columns the later one wins."""
+    return sorted(stages, key=lambda s: (str(s.info.get("created", "")), s.name))
+
+
+def boards(results: Sequence[Result], *, every_class: bool = False) -> list[Board]:
+    """Return the boards of all finished runs, sorted; lines are sorted by method, model, settings, seed and run."""
+    lines: dict[BoardKey, dict[str, dict[ColumnKey, Cell]]] = {}
+    references: dict[BoardKey, dict[str, dict[ColumnKey, Cell]]] = {}
+    by_id = {r.run_id: r for r in sorted(results, key=lambda r: r.run_id) if status(r) == FINISHED}
+    for run_id, result in by_id.items():
+        for stage in newest(result.stages):
+            for row in stage.rows:
+                if not every_class and row.class_name not in SUMMARY_CLASSES:
+                    continue
+                key, cell = board_key(row), Cell(row, stage)
+                if is_reference(stage):  # needs no model, so the first run speaks for all
+                    references.setdefault(key, {}).setdefault(row.explainer, {}).setdefault(column_key(row), cell)
+                else:
+                    lines.setdefault(key, {}).setdefault(run_id, {})[column_key(row)] = cell
+    return [
+        Board(key, _columns(lines[key].values()), _sorted(lines[key], by_id), references.get(key, {}))
+        for key in sorted(lines)
+    ]
+
+
+def _sorted(cells: dict[str, dict[ColumnKey, Cell]], by_id: dict[str, Result]) -> list[Line]:
+    found = [Line(by_id[run_id], mine) for run_id, mine in cells.items()]
+    return sorted(found, key=lambda x: (x.first.method, x.first.model, x.first.settings, x.first.seed, x.result.run_id))
+
+
+def _columns(lines: Iterable[dict[ColumnKey, Cell]]) -> list[Column]:
+    rows = {key: cell.row for cells in lines for key, cell in cells.items()}
+    places = {registration(m)["name"]: i for i, m in enumerate(builtin())}  # a plug-in's metrics come after ours
+    order = sorted(rows, key=lambda k: (k.evaluation, k.explainer, places.get(k.metric, len(places)), k))
+    headline: dict[tuple[str, ...], list[ColumnKey]] = {}
+    for key in order:
+        if not key.variant and key.threshold == MISSING:
+            headline.setdefault((key.evaluation, key.explainer), []).append(key)
+    shown = {key for keys in headline.values() for key in keys[:HEADLINE]}
+    return [Column(key, rows[key].higher_is_better, rows[key].unit, key in shown) for key in order]
+
+
+def missing_reason(result: Result, column: ColumnKey) -> str:
+    """Return why a run has no number in a column."""
+    missing: dict[str, Any] = result.info.get("missing_evaluations") or {}
+    reason = missing.get(column.evaluation)
+    return f"{column.evaluation}: {reason}" if reason else "not run"

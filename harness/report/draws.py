@@ -1,0 +1,119 @@
+"""Bootstrap replicates of a run's columns, computed from its per-sample scores and kept between reports."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache as remembered
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness import stats
+from harness.metrics import cells as layout
+from harness.metrics.summary import builtin
+from harness.metrics.tables import ClassificationTable, LocalisationTable
+from harness.record import StageResult
+from harness.report.boards import MISSING, ColumnKey
+from harness.store import write_bytes
+
+TABLES = {t.evaluation: t for t in (ClassificationTable, LocalisationTable)}
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One run's statistic: its value, its bootstrap replicates (R,), and which samples they rest on."""
+
+    value: float
+    replicates: stats.Floats
+    samples: str  # digest of sample, class and cluster: only equal ones can be paired
+
+
+def draws_of(stage: StageResult, keys: Iterable[ColumnKey], cache: Path | None = None) -> dict[ColumnKey, Draws]:
+    """Return the replicates of a stage's columns.
+
+    Columns whose metric is not one of harness's own are left out: a plug-in's file may need torch, which the report
+    never loads. Raises `UsageError` for samples that are damaged or of another version.
+    """
+    table_type = TABLES.get(str(stage.info.get("evaluation", "")))
+    wanted = {k for k in keys if k.metric in _metrics()}
+    if table_type is None or not wanted:
+        return {}
+    frame = stage.read_samples()
+    table = table_type.from_frame(frame)
+    content = _content(frame)
+    found: dict[ColumnKey, Draws] = {}
+    for name in sorted({k.metric for k in wanted}):
+        metric = _metrics()[name]
+        at = {_place(c): i for i, c in enumerate(layout.cells(table, metric))}
+        columns = {k: at[p] for k in wanted if k.metric == name and (p := _key_place(k)) in at}
+        if columns:
+            values, replicates = _kept(metric, table, f"{content}-{name}", cache)
+            for key, i in columns.items():
+                found[key] = Draws(float(values[i]), replicates[:, i], _samples(frame))
+    return found
+
+
+@remembered
+def _metrics() -> dict[str, layout.Metric]:
+    return {layout.registration(m)["name"]: m for m in builtin()}
+
+
+def _place(cell: Mapping[str, Any]) -> tuple[str, float, str]:
+    return cell["variant"], MISSING if cell["threshold"] is None else cell["threshold"], cell["class_name"]
+
+
+def _key_place(key: ColumnKey) -> tuple[str, float, str]:
+    return key.variant, key.threshold, key.class_name
+
+
+def _kept(metric: layout.Metric, table: layout.Table, name: str, cache: Path | None) -> tuple[Any, Any]:
+    """Return the point values (K,) and replicates (R,K) of a metric, from the cache where it has them."""
+    path = None
+    if cache is not None:
+        path = cache / f"{hashlib.sha256(f'{name}-{_code()}'.encode()).hexdigest()[:32]}.npy"
+        try:
+            stored = np.load(path)
+            return stored[0], stored[1:]
+        except (OSError, ValueError, EOFError):
+            pass  # not there, or cut off by a full disk: computed again
+    values = stats.point(metric, table, len(table.clusters))
+    replicates = stats.replicates(metric, table, table.clusters)
+    if path is not None:
+        write_bytes(path, _npy(np.concatenate([values[None], replicates])))
+    return values, replicates
+
+
+def _npy(array: np.ndarray) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+@remembered
+def _code() -> str:
+    """Return a digest of all code that a replicate depends on, and of numpy's version."""
+    files = [Path(stats.__file__), *sorted(Path(layout.__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files) + np.__version__.encode()).hexdigest()
+
+
+def _content(frame: pd.DataFrame) -> str:
+    h = hashlib.sha256(",".join(map(str, frame.columns)).encode())
+    for name in frame.columns:
+        column = frame[name]
+        if column.dtype == object and len(column) and isinstance(column.iloc[0], np.ndarray | list):
+            h.update(np.concatenate([np.asarray(x) for x in column]).tobytes())
+        else:
+            h.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
+    return h.hexdigest()
+
+
+def _samples(frame: pd.DataFrame) -> str:
+    """Return a digest of which samples a frame holds, whatever their order."""
+    named = frame[[c for c in ("id", "class_name", "patient") if c in frame]].astype(str)
+    return hashlib.sha256(np.sort(pd.util.hash_pandas_object(named, index=False).to_numpy()).tobytes()).hexdigest()

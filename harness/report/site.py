@@ -1,0 +1,159 @@
+"""The HTML report: a folder that opens from the file system, without a server and without the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import platformdirs
+
+from harness.errors import UsageError
+from harness.plugins import checkout_folder
+from harness.record import Result, load_all
+from harness.report import gallery, runpage
+from harness.report.boards import boards
+from harness.report.names import file_stems
+from harness.report.ranks import ALPHA, rank_board
+from harness.report.table import board_view, downloadable
+from harness.report.unfinished import unfinished
+from harness.rows import INVALID, NOTES, PROTOCOL_VERSION
+from harness.stats import RESAMPLES
+from harness.store import write_bytes, writing
+
+MARKER = ".harness-report"  # says that this folder may be rewritten
+ASSETS = ("report.css", "board.js", "run.js")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a report holds."""
+
+    runs: int
+    records: int
+    unreadable: list[str] = field(repr=False)
+    index: Path
+
+
+def build(
+    runs_dir: Path | None, results_dir: Path | None, out: Path, *, cache: Path | None | bool = True
+) -> Summary:
+    """Write the report of all runs and records into folder `out`; the same input gives the same bytes.
+
+    `cache` keeps bootstrap replicates between reports: a folder, True for the user's cache folder, or None. Raises
+    `UsageError` where `out` holds something else, or cannot be written, or templates are missing.
+    """
+    results, unreadable = load_all(runs_dir, results_dir)
+    results.sort(key=lambda r: r.run_id)
+    folder = templates_folder()
+    environment = make_environment(folder / "templates")
+    _claim(out)
+    stems = file_stems(r.run_id for r in results)
+    written: set[Path] = set()
+
+    def write(name: str, content: bytes) -> None:
+        write_bytes(out / name, content)
+        written.add(out / name)
+
+    def render(template: str, name: str, **context: Any) -> None:
+        text = environment.get_template(template).render(**context)
+        write(name, text.encode("utf-8", "replace"))  # a lone surrogate in a name becomes "?"
+
+    kept = Path(platformdirs.user_cache_dir("harness")) / "report" if cache is True else cache or None
+    problems = list(unreadable)
+    views = []
+    for i, board in enumerate(boards(results)):
+        ranks = rank_board(board, kept)
+        problems += ranks.problems
+        views.append(board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, i + 1))
+
+    pictures = gallery.Pictures(out / "assets" / "pictures")
+    siblings = {n: f"{s}.html" for n, s in stems.items()}
+    for result in results:
+        context = _page(result, results, pictures, siblings)
+        render("run.html.j2", f"runs/{stems[result.run_id]}.html", root="../", **context)
+    problems = sorted({*problems, *pictures.problems})
+    render(
+        "index.html.j2",
+        "index.html",
+        root="",
+        boards=views,
+        data=[downloadable(v) for v in views],
+        unfinished=unfinished(results, {n: f"runs/{s}.html" for n, s in stems.items()}),
+        runs=sum(not r.published for r in results),
+        records=sum(r.published for r in results),
+        unreadable=len(problems),
+    )
+    render(
+        "about.html.j2",
+        "about.html",
+        root="",
+        problems=problems,
+        notes=NOTES,
+        invalid=INVALID,
+        resamples=RESAMPLES,
+        alpha=ALPHA,
+        protocol=PROTOCOL_VERSION,
+    )
+    for name in ASSETS:
+        write(f"assets/{name}", (folder / "assets" / name).read_bytes())
+    if results:
+        from plotly.offline import get_plotlyjs
+
+        write("assets/plotly.min.js", get_plotlyjs().encode())
+    _remove_stale(out, written | pictures.written)
+    runs = sum(not r.published for r in results)
+    return Summary(runs, len(results) - runs, problems, out / "index.html")
+
+
+def _page(
+    result: Result, results: list[Result], pictures: gallery.Pictures, siblings: Mapping[str, str]
+) -> dict[str, Any]:
+    context = runpage.page(result)
+    shown = gallery.gallery(result, results, pictures, siblings, "../assets/pictures")
+    parent = str(context["start_from"] or "")
+    return {**context, "gallery": shown, "parent": {"run_id": parent, "page": siblings.get(parent, "")}}
+
+
+def templates_folder() -> Path:
+    """Return the folder of templates and assets: the working checkout's, else the one shipped with harness."""
+    folder = checkout_folder("reports")
+    if folder is None or not (folder / "templates" / "index.html.j2").is_file():
+        raise UsageError(
+            f"expected the report's templates in {folder or 'reports/'}, found none. Restore the folder, or leave the "
+            f"checkout so that the installed ones are used."
+        )
+    return folder
+
+
+def make_environment(folder: Path) -> jinja2.Environment:
+    """Return the template engine: everything is escaped, a missing value is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
+    return environment
+
+
+def _claim(out: Path) -> None:
+    """Mark `out` as a report's folder; refuse one that holds something else."""
+    with writing(out):
+        if out.is_dir() and any(out.iterdir()) and not (out / MARKER).exists():
+            raise UsageError(
+                f"--out {out}: expected an empty folder or an earlier report, found other files. Choose another folder."
+            )
+    write_bytes(out / MARKER, b"written by harness report: the next report replaces this folder's files\n")
+
+
+def _remove_stale(out: Path, written: set[Path]) -> None:
+    """Remove the pages and pictures of an earlier report that this one does not have."""
+    for pattern in ("runs/*.html", "assets/pictures/*"):
+        for path in out.glob(pattern):
+            if path not in written:
+                path.unlink()

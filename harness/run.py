@@ -1,0 +1,390 @@
+"""Carry a plan out: data, fit, evaluations, store. The only module that writes runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import device as devices
+from harness import provenance
+from harness.console import Reporter, duration
+from harness.data.batches import feed
+from harness.data.cache import Prepared, prepare
+from harness.data.roots import find_root
+from harness.device import Compute
+from harness.errors import HarnessError, UsageError
+from harness.evaluations import gallery
+from harness.evaluations.subject import Scored, Subject
+from harness.fit.loop import FIT_VERSION, Progress, train
+from harness.models import checkpoint
+from harness.models.classifier import Classifier
+from harness.plan import Part, Plan, RunSpec, make
+from harness.record import Result, from_run
+from harness.rng import seed_for
+from harness.rows import PROTOCOL_VERSION, Row
+from harness.store import RunFolder, find_run, key_of, read_json, write_json, write_stage
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every step of a run shares."""
+
+    plan: Plan
+    prepared: Prepared
+    compute: Compute
+    folder: RunFolder
+    fit_key: str
+    reporter: Reporter
+
+
+def execute(spec: RunSpec, reporter: Reporter) -> list[Result]:
+    """Make or finish the run that `spec` names, and the runs it starts from; return them, first started first."""
+    plan = make(spec)
+    compute = devices.resolve(spec.device, spec.precision)
+    prepared = prepare_data(plan, reporter)
+    return _execute(plan, prepared, compute, reporter)
+
+
+def prepare_data(plan: Plan, reporter: Reporter) -> Prepared:
+    """Return the plan's dataset from its cache, prepared first where it is missing."""
+    root = find_root(plan.data, plan.spec.dataset, plan.spec.root)
+    with reporter.task(f"prepare {plan.spec.dataset}") as update:
+        return prepare(
+            plan.dataset_spec,
+            root,
+            plan.dataset.component.identity(),
+            skip_corrupt=bool(getattr(plan.data, "skip_corrupt", False)),
+            progress=lambda done, of: update(done, of, ""),
+        )
+
+
+def _execute(plan: Plan, prepared: Prepared, compute: Compute, reporter: Reporter) -> list[Result]:
+    earlier = _execute(plan.before, prepared, compute, reporter) if plan.before else []
+    start = earlier[-1] if earlier else None
+    key = fit_key(plan, prepared, compute, start.info["fit"]["key"] if start else None)
+    spec = plan.spec
+    folder = RunFolder(spec.runs_dir / f"{spec.method}-{spec.dataset}-s{spec.seed}-{key}")
+    work = Work(plan, prepared, compute, folder, key, reporter)
+    with folder.lock(), _status(folder):
+        if spec.existing == "redo":
+            shutil.rmtree(folder.fit, ignore_errors=True)
+            shutil.rmtree(folder.folder / "evaluations", ignore_errors=True)
+        fitted = _finished(folder)
+        if not (fitted and (folder.folder / "run.json").exists()):
+            folder.update(**describe(work, start.run_id if start else None))
+        model = _fit(work, start, fitted)
+        _evaluate(work, model)
+    return [*earlier, from_run(folder)]
+
+
+def evaluate(run: str, changes: dict[str, Any], runs_dir: Path, reporter: Reporter) -> Result:
+    """Add evaluations to a finished run without training anything; `changes` replaces fields of its spec."""
+    folder = find_run(runs_dir, run)
+    info = folder.info
+    if not _finished(folder):
+        raise UsageError(f"run {folder.run_id} has no trained model yet. Give its `harness run` command again first.")
+    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in info["spec"].items()}
+    stored |= {"checkpoint": None, "plugins": (), "runs_dir": runs_dir}
+    known = {f.name for f in dataclasses.fields(RunSpec)}
+    spec = RunSpec(**{k: v for k, v in {**stored, **changes}.items() if k in known})
+    plan = dataclasses.replace(make(spec), before=None)
+    prepared = prepare_data(plan, reporter)
+    if prepared.fingerprint != info["dataset"]["fingerprint"]:
+        raise UsageError(
+            f"run {folder.run_id} was trained on data with fingerprint {info['dataset']['fingerprint'][:12]}, "
+            f"{spec.dataset} now has {prepared.fingerprint[:12]}. Restore that data, or make a new run."
+        )
+    compute = devices.resolve(spec.device, spec.precision)
+    work = Work(plan, prepared, compute, folder, info["fit"]["key"], reporter)
+    with folder.lock(), _status(folder):
+        _evaluate(work, _load(work))
+    return from_run(folder)
+
+
+@contextmanager
+def _status(folder: RunFolder) -> Iterator[None]:
+    """Keep `status` in run.json true, whatever happens inside."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _mark(folder, "interrupted", "stopped by the user; the same command goes on where it was")
+        raise
+    except BaseException as error:
+        _mark(folder, "failed", f"{type(error).__name__}: {error}")
+        raise
+    folder.update(status="complete", message="")
+
+
+def _mark(folder: RunFolder, status: str, message: str) -> None:
+    if not (folder.folder / "run.json").exists():
+        return
+    try:
+        folder.update(status=status, message=message)
+    except HarnessError:  # a full disk: the error that is being raised says so
+        return
+
+
+def fit_key(plan: Plan, prepared: Prepared, compute: Compute, start: str | None) -> str:
+    """Return the key of the fit: all that can change the weights, but for the device."""
+    return key_of(
+        {
+            "stage": "fit",
+            "version": FIT_VERSION,
+            "method": plan.method.key(),
+            "dataset": plan.dataset.key(),
+            "fingerprint": prepared.fingerprint,
+            "model": plan.model.key(),
+            "task": [plan.data.task.name, plan.data.task.version],
+            "seed": plan.spec.seed,
+            "precision": compute.precision,
+            "start_from": start,
+            "checkpoint": checkpoint.digest(plan.spec.checkpoint) if plan.spec.checkpoint else None,
+        }
+    )
+
+
+def describe(work: Work, start_from: str | None) -> dict[str, Any]:
+    """Return the entries of run.json that are known before anything is trained."""
+    plan, prepared, index = work.plan, work.prepared, work.prepared.index
+    splits = {s: index.of_split(s) for s in ("train", "validation", "test")}
+    return {
+        "status": "running",
+        "message": "",
+        "spec": plan.spec.public() | {"model": plan.model.component.name},
+        "settings": plan.settings(),
+        "start_from": start_from,
+        "classes": list(index.classes),
+        "task": plan.data.task.name,
+        "dataset": {
+            "name": plan.spec.dataset,
+            "settings": plan.dataset.changed,
+            "size": plan.data.size,
+            "fingerprint": prepared.fingerprint,
+            "counts": {s: len(p) for s, p in splits.items()},
+            "positives": {
+                c: {s: int(index.labels[p, i].sum()) for s, p in splits.items()} for i, c in enumerate(index.classes)
+            },
+            "notes": list(index.notes),
+            "corrupt": list(prepared.corrupt),
+        },
+        "fit": {"key": work.fit_key},
+        "provenance": provenance.collect() | {"device": device_name(work.compute), "precision": work.compute.precision},
+    }
+
+
+def device_name(compute: Compute) -> str:
+    """Return the device in words: `cpu, 2 threads`, `NVIDIA H200`."""
+    if compute.kind == "cuda":
+        return torch.cuda.get_device_name(compute.device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def build_model(plan: Plan, classes: int) -> Classifier:
+    """Return the plan's architecture, freshly initialised from the run's seed."""
+    torch.manual_seed(seed_for(plan.spec.seed, "init"))
+    data = plan.data
+    model = plan.model.made(num_classes=classes, channels=data.channels, mean=data.mean, std=data.std)
+    assert isinstance(model, Classifier)
+    return model
+
+
+def _finished(folder: RunFolder) -> dict[str, Any] | None:
+    done = folder.fit / "fit.json"
+    return read_json(done) if done.exists() else None
+
+
+def _load(work: Work) -> Classifier:
+    model = build_model(work.plan, len(work.prepared.index.classes))
+    path = work.folder.fit / WEIGHTS
+    checkpoint.load_into(model, checkpoint.read_state(path), path)
+    return _ready(model, work.compute)
+
+
+def _ready(model: Classifier, compute: Compute) -> Classifier:
+    model.to(device=compute.device, memory_format=compute.memory_format)  # pyright: ignore[reportCallIssue]
+    return model.eval().requires_grad_(False)
+
+
+def _fit(work: Work, start: Result | None, fitted: dict[str, Any] | None) -> Classifier:
+    """Return the trained model: reused, loaded from --checkpoint, or trained now."""
+    spec, folder = work.plan.spec, work.folder
+    if fitted:
+        work.reporter.note(f"{folder.run_id}: trained already, reused")
+        return _load(work)
+    model = build_model(work.plan, len(work.prepared.index.classes))
+    if spec.checkpoint:
+        checkpoint.load_into(model, checkpoint.read_state(spec.checkpoint), spec.checkpoint)
+        summary: dict[str, Any] = {"loaded": spec.checkpoint.name, "seconds": 0.0}
+    else:
+        if start:
+            weights = start.source / "fit" / WEIGHTS
+            checkpoint.load_into(model, checkpoint.read_state(weights), weights)
+        summary = _train(work, model)
+    with devices.memory_advice(work.plan.recipe.batch_size):
+        checkpoint.save(model, folder.fit / WEIGHTS)
+    summary |= {
+        "key": work.fit_key,
+        "weights_sha256": checkpoint.digest(folder.fit / WEIGHTS),
+        "device": device_name(work.compute),
+    }
+    write_json(folder.fit / "fit.json", summary)
+    (folder.fit / "resume.pt").unlink(missing_ok=True)
+    folder.update(fit=summary)
+    return _ready(model, work.compute)
+
+
+def _train(work: Work, model: Classifier) -> dict[str, Any]:
+    plan, prepared, spec = work.plan, work.prepared, work.plan.spec
+    index, task = prepared.index, plan.data.task
+    ids = index.samples["id"].to_numpy(str)
+    parts = {s: feed(prepared, index.of_split(s), task, work.compute) for s in ("train", "validation")}
+    with work.reporter.task(f"train {spec.method} on {spec.dataset}") as update:
+
+        def report(p: Progress) -> None:
+            remark = (
+                f"epoch {p.epoch}/{p.epochs}  loss {p.loss:.4f}  {p.images_per_second:.0f} img/s  "
+                f"at most {duration(p.seconds_left)} left"
+            )
+            update((p.epoch - 1) * p.steps + p.step, p.epochs * p.steps, remark)
+
+        def names(positions: Tensor) -> list[str]:
+            return [str(ids[i]) for i in positions.tolist()]
+
+        result = train(
+            plan.recipe,
+            model,
+            task,
+            parts["train"],
+            parts["validation"],
+            compute=work.compute,
+            seed=spec.seed,
+            folder=work.folder.fit,
+            names=names,
+            report=report,
+        )
+    work.reporter.note(
+        f"{work.folder.run_id}: lowest validation loss {result.best_validation_loss:.4f} in epoch "
+        f"{result.best_epoch} of {result.epochs}, {duration(result.seconds)}"
+    )
+    summary = dataclasses.asdict(result)
+    summary.pop("history")
+    return summary
+
+
+def _evaluate(work: Work, model: Classifier) -> None:
+    """Score every evaluation of the plan that the store does not have yet."""
+    plan, prepared = work.plan, work.prepared
+    missing = dict(plan.missing)
+    for name, part in plan.evaluations.items():
+        reason = part.made.applies(prepared)
+        if reason:
+            missing[name] = reason
+            continue
+        explainers: Iterable[Part | None] = [None]
+        if part.component.options.get("per_explainer"):
+            explainers = plan.explainers.values()
+        for explainer in explainers:
+            if explainer and explainer.component.options.get("needs_exact_cam") and not model.exact_cam:
+                label = f"{name}-{explainer.component.name}"
+                missing[label] = f"{plan.model.component.name} has no exact class activation map; gradcam needs none"
+                continue
+            _stage(work, model, part, explainer)
+    before = work.folder.info.get("missing_evaluations", {})
+    done = {s.info["evaluation"] for s in work.folder.stages()}
+    work.folder.update(missing_evaluations={k: v for k, v in {**before, **missing}.items() if k not in done})
+
+
+def _stage_key(work: Work, part: Part, explainer: Part | None) -> str:
+    found = work.plan.catalogue
+    return key_of(
+        {
+            "stage": "evaluation",
+            "protocol": PROTOCOL_VERSION,
+            "evaluation": part.key(),
+            "explainer": explainer.key() if explainer else None,
+            "fit": work.fit_key,
+            "fingerprint": work.prepared.fingerprint,
+            "metrics": [c.identity() for c in found.of("metric") if c.options.get("evaluation") == part.component.name],
+            "scores": [c.identity() for c in found.of("score")],
+            "device": work.compute.kind,
+            "precision": work.compute.precision,
+            "profile": work.plan.spec.profile,
+            "limit": work.plan.spec.limit,
+        }
+    )
+
+
+def _stage(work: Work, model: Classifier, part: Part, explainer: Part | None) -> None:
+    spec = work.plan.spec
+    name = part.component.name + (f"-{explainer.component.name}" if explainer else "")
+    key = _stage_key(work, part, explainer)
+    if (work.folder.stage_folder(name, key) / "rows.json").exists():
+        return
+    with work.reporter.task(f"{name} of {spec.method}") as update:
+        subject = Subject(
+            model=model,
+            task=work.plan.data.task,
+            prepared=work.prepared,
+            compute=work.compute,
+            limit=spec.limit,
+            memory_batch=spec.batch_size,
+            progress=lambda done, of: update(done, of, ""),
+        )
+        began = time.monotonic()
+        with devices.memory_advice(spec.batch_size or getattr(part.made, "batch", 1)):
+            scored: Scored = part.made.score(subject, explainer.made if explainer else None)
+        seconds = time.monotonic() - began
+        rows = _rows(work, part, explainer, key, scored)
+    info = {
+        "evaluation": part.component.name,
+        "explainer": explainer.component.name if explainer else "",
+        "reference": bool(explainer and explainer.component.options.get("reference")),
+        "key": key,
+        "settings": {s.name: s.value for p in (part, explainer) if p for s in p.settings},
+        "seconds": round(seconds, 3),
+        "passes": scored.passes,
+        "device": device_name(work.compute),
+        "precision": work.compute.precision,
+        "created": provenance.now(),
+    }
+    with work.folder.new_stage(name, key) as place:
+        write_stage(place, info, rows, scored.samples)
+        if scored.pictures:
+            gallery.write(scored.pictures, place / "gallery")
+
+
+def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scored) -> list[Row]:
+    plan, spec = work.plan, work.plan.spec
+    flags = [*scored.flags, *work.prepared.index.notes]
+    flags += ["partial"] if spec.limit is not None else []
+    flags += ["loaded"] if spec.checkpoint or (_finished(work.folder) or {}).get("loaded") else []
+    common = {
+        "run_id": work.folder.run_id,
+        "evaluation": part.component.name,
+        "evaluation_key": key,
+        "dataset": spec.dataset,
+        "dataset_settings": plan.dataset.changed,
+        "split": "test",
+        "size": plan.data.size,
+        "profile": spec.profile,
+        "evaluation_settings": part.changed,
+        "method": spec.method,
+        "model": plan.model.component.name,
+        "settings": ", ".join(filter(None, (plan.method.changed, plan.model.changed))),
+        "seed": spec.seed,
+        "explainer": explainer.component.name if explainer else "",
+        "flags": tuple(flags),
+    }
+    summary = part.made.summarise(scored.samples)
+    return [Row(**{**common, **entry}) for entry in summary]

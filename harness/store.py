@@ -1,0 +1,233 @@
+"""The store: runs/<run_id>/ with run.json, fit/ and evaluations/. A stage is complete or absent, never half there.
+
+runs/<run_id>/run.json                             spec, settings, status, provenance
+              fit/                                 model.safetensors, history.jsonl, fit.json, resume state
+              evaluations/<name>[-<explainer>]-<key>/   stage.json, rows.json, samples.parquet, gallery/
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from harness.errors import UsageError, closest
+from harness.rows import Row, from_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN_SCHEMA = 1
+KEY_LENGTH = 12
+
+
+def key_of(inputs: Mapping[str, Any]) -> str:
+    """Return the key of a stage: a hash of everything that can change its result.
+
+    >>> key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+    True
+    """
+    canonical = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one clear error; nothing that was there before is lost."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UsageError(
+                f"{path}: the disk is full. Free some space and give the same command again: finished work is kept."
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise UsageError(
+                f"{path}: cannot be written ({error.strerror}). Choose a writable folder, for runs by --runs-dir."
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise UsageError(
+                f"{path}: expected a folder; a file is in the way. Move it, or choose another."
+            ) from error
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file by a temporary name in the same folder, flushed and renamed."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, indented, full precision; NaN is refused (missing values are null)."""
+    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; `UsageError` where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: expected a file of the store, nothing is there.") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}). Remove its folder and run it again.") from None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One finished evaluation of one run."""
+
+    folder: Path
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Return stage.json: evaluation, explainer, settings, key, inputs, cost, device."""
+        return read_json(self.folder / "stage.json")
+
+    def rows(self) -> list[Row]:
+        """Return the rows of the stage."""
+        return [from_json(record) for record in read_json(self.folder / "rows.json")]
+
+    def samples(self) -> pd.DataFrame:
+        """Return the per-sample scores."""
+        import pandas as pd
+
+        try:
+            return pd.read_parquet(self.folder / "samples.parquet")
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.folder}/samples.parquet: cannot be read ({error}).") from None
+
+    def gallery(self) -> list[dict[str, Any]]:
+        """Return the entries of gallery/gallery.json; [] where the evaluation makes no pictures."""
+        place = self.folder / "gallery" / "gallery.json"
+        return read_json(place) if place.exists() else []
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk."""
+
+    folder: Path
+
+    @property
+    def run_id(self) -> str:
+        """Return <method>-<dataset>-s<seed>-<fit key>."""
+        return self.folder.name
+
+    @property
+    def fit(self) -> Path:
+        """Return the folder of the fit stage."""
+        return self.folder / "fit"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Return run.json."""
+        return read_json(self.folder / "run.json")
+
+    def update(self, **changes: Any) -> None:
+        """Replace top-level entries of run.json."""
+        path = self.folder / "run.json"
+        before = read_json(path) if path.exists() else {"schema": RUN_SCHEMA, "run_id": self.run_id}
+        write_json(path, {**before, **changes})
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes away from this run; `UsageError` at once where one is at work."""
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise UsageError(
+                    f"another process is working on run {self.run_id}. Wait for it, or choose another --runs-dir."
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def stage_folder(self, name: str, key: str) -> Path:
+        """Return where a stage lies, or will lie."""
+        return self.folder / "evaluations" / f"{name}-{key}"
+
+    @contextmanager
+    def new_stage(self, name: str, key: str) -> Iterator[Path]:
+        """Give a temporary folder that becomes the stage when the block ends without an error."""
+        final = self.stage_folder(name, key)
+        with writing(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            for old in final.parent.glob(f".{name}-*.partial"):  # left by a killed process; the lock is ours
+                shutil.rmtree(old, ignore_errors=True)
+            work = final.parent / f".{name}-{key}.partial"
+            work.mkdir()
+            try:
+                yield work
+                if final.exists():
+                    shutil.rmtree(final)
+                os.replace(work, final)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+
+    def stages(self) -> list[Stage]:
+        """Return the finished evaluations, by name."""
+        place = self.folder / "evaluations"
+        found = sorted(p for p in place.glob("*") if p.is_dir() and not p.name.startswith("."))
+        return [Stage(p) for p in found if (p / "rows.json").exists()]
+
+
+def runs(runs_dir: Path) -> list[RunFolder]:
+    """Return all runs of a folder by name; [] where there is none. run.json is the truth, there is no index."""
+    return [RunFolder(p.parent) for p in sorted(runs_dir.glob("*/run.json"))]
+
+
+def find_run(runs_dir: Path, name: str) -> RunFolder:
+    """Return the run called `name`: its id, a unique beginning of it, or its folder."""
+    as_path = Path(name)
+    if (as_path / "run.json").exists():
+        return RunFolder(as_path.resolve())
+    known = {run.run_id: run for run in runs(runs_dir)}
+    matches = [run for run_id, run in known.items() if run_id.startswith(name)]
+    if name in known:
+        return known[name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UsageError(
+            f"run {name!r} is not unique: {', '.join(r.run_id for r in matches)}. Write more of it."
+        )
+    raise UsageError(
+        f"no run {name!r} in {runs_dir}.{closest(name, known)} `harness list runs` shows all {len(known)} of them."
+    )
+
+
+def write_stage(
+    folder: Path, info: Mapping[str, Any], rows: Sequence[Row], samples: pd.DataFrame | None
+) -> None:
+    """Write stage.json, rows.json and samples.parquet into the folder that `new_stage` gave."""
+    write_json(folder / "stage.json", dict(info))
+    write_json(folder / "rows.json", [row.to_json() for row in rows])
+    if samples is not None:
+        with writing(folder):
+            samples.to_parquet(folder / "samples.parquet", compression="zstd", index=False)
