@@ -79,7 +79,7 @@ class Anatomy:
     flesh: float  # thickness of the chest wall
     waist: float  # widening of the torso downwards
     shoulder: tuple[float, float, float]  # y at the neck, slope, half-width of the neck
-    arm: float  # gap between torso and arm; above 0.2 there is no arm in the field
+    arm: float  # how far the arms point outwards, per length downwards
     breasts: tuple[float, float, float]  # radius (0: none), x, y below the apex
     bubble: tuple[float, float, float]  # gas in the stomach: x, depth below the diaphragm, radius
     turn: tuple[float, float]  # cosine and sine of the roll
@@ -118,14 +118,14 @@ class Anatomy:
         far = np.abs(x)
         wall = smooth((self.outer(x, y) - far) / 0.03 + 0.3)
         inner = self.inner * (1.0 + self.root * smooth((y - self.apex - 0.08) / 0.2))
-        return wall * smooth((far - inner) / 0.03 + 0.5) * smooth((self.diaphragm(x) - y) / 0.02 + 0.5)
+        return wall * smooth((far - inner) / 0.045 + 0.5) * smooth((self.diaphragm(x) - y) / 0.028 + 0.5)
 
     def heart(self, x: Any, y: Any, ratio: float) -> Any:
         """Return how much of each point is heart, 0 to 1, above the diaphragm."""
         height, lean, share = self.heart_shape
         half = ratio * self.half_width
         tall = height * half
-        below = y - (float(self.diaphragm(0.3 * self.half_width)) - 0.52 * tall)
+        below = y - (float(self.diaphragm(0.3 * self.half_width)) - 0.38 * tall)
         across = x - (2.0 * share - 1.0) * half - lean * below
         from_centre = np.sqrt((across * across) / (half * half * 0.9) + (below * below) / (tall * tall))
         edge = smooth((1.0 - from_centre) * half / 0.03 + 0.5)
@@ -143,15 +143,15 @@ def anatomy(seed: int, patient: int, visit: int) -> Anatomy:
     """Return the geometry of image number `visit` of a patient: his body, and this visit's pose and breath."""
     u = Uniform(seed, "patient", patient)
     half_width = u.bell(0.325, 0.06)
-    apex = u.bell(-0.33, 0.05)
-    height = u.bell(0.575, 0.11)
+    apex = u.bell(-0.345, 0.05)
+    height = u.bell(0.625, 0.11)
     right = u(0.06, 0.15)
     body = {
         "half_width": half_width,
         "widths": (u(0.95, 1.05), u(0.93, 1.03)),
         "taper": u(-0.02, 0.12),
         "inner": u(0.04, 0.06),
-        "root": u(0.1, 0.7),
+        "root": u(0.1, 0.6),
         "heart_ratio": u.bell(0.45, 0.06),
         "large_ratio": u.bell(0.615, 0.06),
         "heart_shape": (u(0.75, 1.0), u(0.3, 0.7), u(0.6, 0.7)),
@@ -159,7 +159,7 @@ def anatomy(seed: int, patient: int, visit: int) -> Anatomy:
         "clavicle": (u(-0.01, 0.05), u(0.15, 0.4)),
         "flesh": u(0.04, 0.15),
         "waist": u(-0.15, 0.25),
-        "shoulder": (apex - u(0.08, 0.16), u(0.1, 0.4), u(0.075, 0.12)),
+        "shoulder": (apex - u(0.1, 0.2), u(0.05, 0.45), u(0.08, 0.12)),
         "breasts": (u(0.1, 0.17) if u() < 0.45 else 0.0, half_width * u(0.5, 0.8), u(0.36, 0.52)),
         "bubble": (u(0.1, 0.2), u(0.045, 0.09), u(0.02, 0.05) if u() < 0.5 else 0.0),
     }
@@ -167,13 +167,13 @@ def anatomy(seed: int, patient: int, visit: int) -> Anatomy:
     breath = v(-0.05, 0.03)
     tangent = v.bell(0.0, 0.16)
     secant = float(np.sqrt(1.0 + tangent * tangent))
-    zoom = v.bell(1.16, 0.2)
+    zoom = v.bell(1.14, 0.2)
     return Anatomy(
         **body,
         apex=apex,
         base=apex + height + breath,
         domes=(right, max(0.03, right - v(-0.04, 0.06))),
-        arm=v(0.0, 0.6),
+        arm=v(0.1, 0.9),
         turn=(1.0 / secant, tangent / secant),
         zoom=(zoom * v(0.94, 1.06), zoom),
         shift=(v.bell(0.0, 0.09), v.bell(0.01, 0.08)),
@@ -219,15 +219,15 @@ def atelectasis(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
     """One to two plates: thin, bright, oblique bands of collapsed lung in the lower half."""
     side = 1 if u() < 0.5 else -1
     centre = a.place(side, u(0.5, 0.9), u(0.35, 0.65))
-    length, thick, slope, bend = u(0.05, 0.095), u(0.009, 0.014), u(-0.6, 0.6), u(-1.5, 1.5)
+    length, thick, slope, bend = u(0.07, 0.12), u(0.01, 0.016), u(-0.6, 0.6), u(-1.5, 1.5)
     gap = u(0.035, 0.05) if u() < 0.4 else 0.0
     extent = 0.0
     for offset in (0.0, gap) if gap else (0.0,):
         dx = x - centre[0]
         dy = y - centre[1] + slope * dx + bend * dx * dx + offset
-        ends = smooth((length - np.abs(dx)) / 0.02)
-        extent = np.maximum(extent, ends * smooth((thick - np.abs(dy)) / 0.01 + 0.5))
-    return extent * a.lung(x, y), u(0.28, 0.4), 1.0
+        ends = smooth((length - np.abs(dx)) / (0.6 * length))
+        extent = np.maximum(extent, ends * smooth((thick * (0.4 + 0.6 * ends) - np.abs(dy)) / 0.011 + 0.5))
+    return extent * a.lung(x, y), u(0.27, 0.38), 1.0
 
 
 def cardiomegaly(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
@@ -238,12 +238,12 @@ def cardiomegaly(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
 def effusion(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
     """Fluid at one base: white up to a meniscus that rises towards the wall."""
     side = 1 if u() < 0.5 else -1
-    depth, rise = u(0.0, 0.14), u(0.05, 0.12)
+    depth, rise = u(0.02, 0.16), u(0.07, 0.15)
     outward = np.maximum((side * x - a.inner) / (a.half_width - a.inner), 0.0)
     top = float(a.diaphragm(side * 0.48 * a.half_width))
     surface = top + 0.01 - depth - rise * outward * outward * outward
     fluid = smooth((y - surface) / 0.025 + 0.5) * (side * x > 0)
-    return fluid * a.lung(x, y), 0.06, 0.08
+    return fluid * a.lung(x, y), 0.1, 0.05
 
 
 def infiltration(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
@@ -253,7 +253,8 @@ def infiltration(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
     far = _spot(x, y, centre, (u(0.11, 0.16), u(0.12, 0.2)), 0.0)
     extent = smooth((1.0 - far) / 0.35) * a.lung(x, y) * (side * x > 0)
     net = 1.0 - np.abs(2.0 * lattice(u, x, y, 0.022) - 1.0)
-    return extent, 0.03 + u(0.26, 0.36) * net * net * net, 0.9
+    # More texture than brightness: a linear model on thumbnails must not be enough.
+    return extent, u(0.26, 0.36) * (net * net - 0.38), 0.95
 
 
 def mass(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
@@ -266,14 +267,14 @@ def mass(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
     c, s = dx / far, dy / far
     outline = 1.0 + u(-0.15, 0.15) * (c * c - s * s) + u(-0.15, 0.15) * c * s
     outline = outline + u(-0.12, 0.12) * c * (c * c - 3.0 * s * s) + u(-0.12, 0.12) * s * (3.0 * c * c - s * s)
-    return smooth((radius * outline - far) / 0.018 + 0.5) * a.lung(x, y), u(0.28, 0.4), 1.0
+    return smooth((radius * outline - far) / 0.022 + 0.5) * a.lung(x, y), u(0.22, 0.32), 1.0
 
 
 def nodule(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
     """A small round body."""
     side = 1 if u() < 0.5 else -1
     centre = a.place(side, u(0.15, 0.85), u(0.25, 0.8))
-    radius = u(0.022, 0.034)
+    radius = u(0.024, 0.036)
     far = _spot(x, y, centre, (radius, radius * u(0.85, 1.0)), u(-1.0, 1.0))
     return smooth((1.0 - far) * radius / 0.014 + 0.4) * a.lung(x, y), u(0.3, 0.42), 1.0
 
@@ -287,21 +288,21 @@ def pneumonia(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
         at = (centre[0] + u.bell(0.0, 0.1), centre[1] + u.bell(0.0, 0.11))
         far = _spot(x, y, at, (u(0.025, 0.05), u(0.02, 0.04)), u(-1.0, 1.0))
         clear = clear * (1.0 - 0.8 * smooth((1.2 - far) / 0.9))
-    return (1.0 - clear) * a.lung(x, y) * (side * x > 0), u(0.26, 0.36), 0.9
+    return (1.0 - clear) * a.lung(x, y) * (side * x > 0), u(0.2, 0.3), 0.9
 
 
 def pneumothorax(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
     """Air between wall and lung: a dark rim without vessels, and the thin line of the pleura."""
     side = 1 if u() < 0.5 else -1
-    shrink = u(0.16, 0.3)
+    shrink = u(0.18, 0.34)
     hilum = a.place(side, 0.55, 0.0)
     lung_x = hilum[0] + (x - hilum[0]) / (1.0 - shrink)
     lung_y = hilum[1] + (y - hilum[1]) / (1.0 - shrink)
     inside = (a.outer(x, lung_y) - side * lung_x) * (1.0 - shrink)  # distance from the pleura, towards the hilum
-    end = a.apex + u(0.45, 0.9) * (a.base - a.apex)
+    end = a.apex + u(0.6, 1.0) * (a.base - a.apex)
     rim = smooth(0.5 - inside / 0.012) * a.lung(x, y) * (side * x > 0) * smooth((end - y) / 0.06)
-    line = np.maximum(1.0 - np.abs(inside + 0.004) / 0.011, 0.0)
-    return rim, 0.2 * line, 1.3
+    line = np.maximum(1.0 - np.abs(inside + 0.004) / 0.014, 0.0)
+    return rim, 0.24 * line, 1.5
 
 
 FINDINGS: dict[str, Callable[[Anatomy, Uniform, Any, Any], Effect]] = dict(
@@ -490,10 +491,12 @@ def draw(
 
     lung, outer, dome = a.lung(x, y), a.outer(x, y), a.diaphragm(x)
     heart = a.heart(x, y, a.large_ratio if "Cardiomegaly" in names else a.heart_ratio)
-    under = smooth((y - dome) / 0.02 + 0.5)  # below the diaphragm
+    under = smooth((y - dome) / 0.03 + 0.5)  # below the diaphragm
 
-    air = lung * (0.6 + 0.4 * smooth((outer - far) / 0.14)) * (1.0 - 0.75 * heart)
-    air = air * (1.0 - 0.45 * smooth((0.15 - far) / 0.14) * smooth((y - a.apex - 0.08) / 0.25))
+    air = lung * (0.6 + 0.4 * smooth((outer - far) / 0.14)) * (1.0 - 0.8 * heart)
+    air = air * (1.0 - 0.5 * smooth((0.17 - far) / 0.17) * smooth((y - a.apex - 0.05) / 0.25))
+    cloud = lattice(Uniform(seed, "cloud", patient), x, y, 0.03) - 0.5
+    air = air * (1.0 + look(0.1, 0.35) * cloud) * (1.0 - look(0.0, 0.3) * smooth((y - a.apex) / 0.5))
     marks = vessels(a, Uniform(seed, "vessels", patient), size) * lung
     added = 0.0
     for f in found:
@@ -504,10 +507,10 @@ def draw(
             marks = marks * (1.0 - extent)
 
     body = soft_tissue(a, x, y)
-    bulk = 0.5 + look(0.24, 0.36) * under * (1.0 - 0.35 * smooth((y - a.base) / 0.3))
+    bulk = 0.56 + look(0.16, 0.3) * under * (1.0 - 0.4 * smooth((y - a.base) / 0.3))
     core = smooth((0.2 - far) / 0.2) * smooth((y - a.apex + 0.1) / 0.25)
-    bulk = bulk + (0.26 - 0.14 * under) * core + 0.08 * heart * (1.0 - under)
-    depth = body * (bulk + skeleton(a, x, y, outer, under, look(0.45, 1.15)))
+    bulk = bulk + (0.17 - 0.07 * under) * core + 0.1 * heart * (1.0 - under)
+    depth = body * (bulk + skeleton(a, x, y, outer, 0.25 + 0.75 * air, under, look(0.5, 1.2)))
     radius, breast_x, breast_y = a.breasts
     if radius:
         breast = _spot(far, y, (breast_x, a.apex + breast_y), (radius, radius * 0.9), 0.0)
@@ -516,7 +519,7 @@ def draw(
     if bubble_r:
         at = (bubble_x, float(a.diaphragm(bubble_x)) + bubble_y)
         depth = depth - 0.16 * smooth((1.0 - _spot(x, y, at, (bubble_r * 1.5, bubble_r), 0.2)) / 0.5)
-    depth = depth - look(0.36, 0.46) * air + look(0.1, 0.2) * marks + added
+    depth = depth - look(0.3, 0.4) * air + look(0.1, 0.2) * marks + added
     depth = depth + look(0.08, 0.2) * wires(a, Uniform(seed, "wires", patient, visit), size)
     noise = Uniform(seed, "grain", patient, visit).rng.random((2, size, size), dtype=np.float32).sum(0) - 1.0
     return expose(depth, look, noise, across, down, marker, size)
@@ -529,23 +532,24 @@ def soft_tissue(a: Anatomy, x: Any, y: Any) -> Any:
     armpit = a.apex + 0.2
     side = a.half_width * 1.03 + a.flesh + a.waist * np.maximum(y, 0.0)
     beyond = np.maximum(far - neck, 0.0)
-    shoulders = smooth((y - top - slope * beyond - 0.55 * beyond * beyond) / 0.07)
-    edge = side + 0.25 * smooth((armpit - y) / 0.2)
-    thin = 1.0 - 0.5 * smooth((far / (side + 0.03) - 0.6) / 0.5)
-    torso = smooth((edge - far) / 0.09) * shoulders * thin
-    body = np.maximum(torso, 0.85 * smooth((neck + 0.25 * smooth((y - top + 0.1) / 0.15) * neck - far) / 0.04))
-    if a.arm < 0.2:
-        axis = side + a.arm + 0.05 + 0.15 * (y - armpit)
-        arm = smooth((0.075 - np.abs(far - axis)) / 0.05) * smooth((y - armpit + 0.1) / 0.1)
-        body = np.maximum(body, 0.6 * arm)
+    shoulders = smooth((y - top - slope * beyond - 0.5 * beyond * beyond) / 0.08)
+    edge = side + 0.16 * smooth((armpit - y) / 0.25)
+    thin = 1.0 - 0.3 * smooth((far / (side + 0.05) - 0.6) / 0.6)
+    torso = smooth((edge - far) / 0.13) * shoulders * thin
+    throat = neck + 0.12 * smooth((y - top + 0.08) / 0.2)
+    body = np.maximum(torso, 0.95 * smooth((throat - far) / 0.05))
+    axis = a.half_width + 0.1 + a.arm * np.maximum(y - a.apex - 0.08, 0.0)
+    arm = smooth((0.085 - np.abs(far - axis)) / 0.06) * smooth((y - a.apex - 0.02) / 0.12)
+    bone = smooth((0.022 - np.abs(far - axis)) / 0.015) * smooth((y - a.apex - 0.08) / 0.05)
+    body = np.maximum(body, 0.75 * arm + 0.12 * bone)
     return body
 
 
-def skeleton(a: Anatomy, x: Any, y: Any, outer: Any, under: Any, bone: float) -> Any:
+def skeleton(a: Anatomy, x: Any, y: Any, outer: Any, clear: Any, under: Any, bone: float) -> Any:
     """Return what bones, trachea and great vessels add to the attenuation."""
     far = np.abs(x)
     spacing, phase, bow, slope = a.ribs
-    cage = smooth((outer - far) / 0.02 + 1.0) * smooth((y - a.apex) / 0.04 + 1.0) * (1.0 - 0.8 * under)
+    cage = smooth((outer - far) / 0.02 + 1.0) * smooth((y - a.apex) / 0.04 + 1.0) * clear
     behind = (y - bow * far * far / a.half_width) / spacing + phase
     behind = behind - np.floor(behind) - 0.5
     front = (y + slope * far - 0.3 * far * far) / (spacing * 1.15) + 2.0 * phase
@@ -559,7 +563,7 @@ def skeleton(a: Anatomy, x: Any, y: Any, outer: Any, under: Any, bone: float) ->
     blade = far - (0.97 * a.half_width - 0.25 * (y - a.apex - 0.1))  # the scapula's inner border
     blade = smooth(blade / 0.02) * smooth((0.1 - blade) / 0.06) * smooth((y - a.apex) / 0.06)
     blade = blade * smooth((a.apex + 0.3 - y) / 0.12)
-    joint = smooth((1.0 - _spot(far, y, (a.half_width + 0.09, a.apex + 0.05), (0.05, 0.055), 0.0)) / 0.4)
+    joint = smooth((1.0 - _spot(far, y, (a.half_width + 0.095, a.apex + 0.065), (0.05, 0.05), 0.0)) / 0.4)
     discs = y / 0.038 + phase
     discs = np.abs(discs - np.floor(discs) - 0.5)
     spine = smooth((0.04 - far) / 0.02) * (0.01 + 0.05 * smooth(discs * 4.0)) * (1.0 - 0.5 * under)
@@ -567,7 +571,7 @@ def skeleton(a: Anatomy, x: Any, y: Any, outer: Any, under: Any, bone: float) ->
     knob = smooth((1.0 - _spot(x, y, (0.045, a.apex + 0.17), (0.038, 0.05), 0.0)) / 0.5)
     middle = smooth((a.inner * 1.2 - far) / 0.06) * smooth((y - a.apex) / 0.15) * (1.0 - under)
     hila = smooth((1.3 - _spot(far, y, (a.inner + 0.02, a.place(1, 0.5, 0.0)[1]), (0.03, 0.065), -0.3)) / 1.1)
-    bones = cage * (ribs + wall) + 0.1 * collar + 0.05 * blade + 0.09 * joint + spine
+    bones = cage * (ribs + wall) + 0.11 * collar + 0.06 * blade + 0.11 * joint + spine
     return bone * bones - 0.08 * trachea + 0.1 * knob + 0.06 * middle + 0.08 * hila
 
 
@@ -579,11 +583,13 @@ def expose(
     weight = look(0.02, 0.14)
     for _ in range(max(1, round(size / 96))):
         depth = blur(depth, weight)
-    contrast, middle = look(4.2, 7.5), look(0.38, 0.58)
-    film = look(0.0, 14.0) + 255.0 * look(0.85, 1.0) / (1.0 + np.exp(contrast * (middle - depth)))
+    contrast, middle = look(3.8, 7.0), look(0.36, 0.54)
+    black = 1.0 / (1.0 + np.exp(contrast * middle))
+    film = (1.0 / (1.0 + np.exp(contrast * (middle - depth))) - black) / (1.0 - black)
+    film = look(0.0, 14.0) + 240.0 * look(0.9, 1.05) * film
     edges = [look(0.01, 0.05) if look() < 0.12 else 0.0 for _ in range(4)]
     outside = (across < edges[0]) | (across > 1.0 - edges[1]) | (down < edges[2]) | (down > 1.0 - edges[3])
-    film = film + look(4.0, 18.0) * blur(noise, 0.15)  # the detector's grain
+    film = film + look(3.0, 15.0) * blur(noise, 0.15)  # the detector's grain
     film = np.where(outside, look(0.0, 12.0), film)
     if marker is not None:
         film = film + (marker.grey - film) * marker.cover(size)

@@ -36,28 +36,35 @@ class Outcome:
 
     def text(self) -> str:
         """Return the table of the headline numbers, what is missing, and what to type next."""
-        console = Console(width=max(100, Console().width), highlight=False)
+        console = Console(width=160, highlight=False)
         with console.capture() as captured:
-            console.print(self._table(console))
-        lines = [captured.get().rstrip(), "", "95 % intervals: bootstrap over patients. n/a: see the reasons below."]
+            console.print(self._table())
+        table = "\n".join(line.rstrip() for line in captured.get().splitlines())
+        lines = [table, "", "95 % intervals (bootstrap over patients). Localisation: mean over classes."]
         lines += sorted({f"  {label}: {reason}" for r in self.results for label, reason in _reasons(r)})
         last = self.results[-1]
+        lines += ["", *(f"{r.source}" for r in self.results)]
         place = "" if self.runs_dir == Path("runs") else f" --runs-dir {self.runs_dir}"
         lines += [
             "",
             "Next:",
-            f"  harness report{place}          all runs as pages: site/index.html",
-            f"  harness evaluate {last.run_id}{place} --explainer gradcam          more explainers on the same model",
+            f"  harness report{place}",
+            "      all runs as pages, with pictures: site/index.html",
+            f"  harness evaluate {last.run_id}{place} --explainer gradcam",
+            "      another explainer on the same model, nothing is trained again",
         ]
         return "\n".join(lines)
 
-    def _table(self, console: Console) -> Table:
+    def _table(self) -> Table:
         first = self.results[-1]
-        table = Table(title=f"{first.info['dataset']['name']}, {first.info['dataset']['size']} px, test split", box=None)
+        data = first.info["dataset"]
+        title = f"{data['name']}, {data['size']} px, {data['counts']['test']:,} test images"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         task = first.info["task"]
         headline = "AUROC (macro)" if task == "multilabel" else "accuracy"
         shown = [e for e in self.explainers if _stage_of(self.results, e)]
-        table.add_column("run", overflow="fold")
+        table.add_column("method")
+        table.add_column("seed", justify="right")
         table.add_column(headline, no_wrap=True)
         for explainer in shown:
             table.add_column(f"{explainer}: IoU > {LOCALISATION_T}", no_wrap=True)
@@ -71,7 +78,7 @@ class Outcome:
             if references:
                 best = max((r for r in (_localised(rows, e) for e in references) if r), key=_value, default=None)
                 cells.append(f"{_cell(best)} {best.explainer}" if best else "n/a")
-            table.add_row(result.run_id, *cells)
+            table.add_row(result.info["spec"]["method"], str(result.info["spec"]["seed"]), *cells)
         return table
 
 

@@ -50,11 +50,10 @@ def parse(text: Any, kind: Any, name: str) -> Any:
     wrong = UsageError(f"{name}: expected {type_name(kind)}, got {text!r}. Give a value of that type.")
     origin = get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        for option in get_args(kind):
-            if option is types.NoneType:
-                if text is None or str(text).casefold() in ("none", ""):
-                    return None
-                continue
+        options = [option for option in get_args(kind) if option is not types.NoneType]
+        if len(options) < len(get_args(kind)) and (text is None or str(text).casefold() in ("none", "")):
+            return None
+        for option in options:
             try:
                 return parse(text, option, name)
             except UsageError:

@@ -177,6 +177,7 @@ def describe(work: Work, start_from: str | None) -> dict[str, Any]:
             },
             "notes": list(index.notes),
             "corrupt": list(prepared.corrupt),
+            "manifest_sha256": prepared.manifest_sha256,
         },
         "fit": {"key": work.fit_key},
         "provenance": provenance.collect() | {"device": device_name(work.compute), "precision": work.compute.precision},

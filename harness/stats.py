@@ -53,13 +53,9 @@ def cluster_weights(clusters: NDArray[Any], resamples: int = RESAMPLES, seed: in
         yield draws[member].T
 
 
-def replicates(
-    statistic: Statistic, samples: Any, clusters: NDArray[Any], *, resamples: int = RESAMPLES
-) -> Floats:
+def replicates(statistic: Statistic, samples: Any, clusters: NDArray[Any], *, resamples: int = RESAMPLES) -> Floats:
     """Return the statistic in every bootstrap replicate, (R, K) or (R,)."""
-    return np.concatenate(
-        [np.asarray(statistic(samples, w), float) for w in cluster_weights(clusters, resamples)]
-    )
+    return np.concatenate([np.asarray(statistic(samples, w), float) for w in cluster_weights(clusters, resamples)])
 
 
 def point(statistic: Statistic, samples: Any, n: int) -> Floats:
@@ -67,9 +63,7 @@ def point(statistic: Statistic, samples: Any, n: int) -> Floats:
     return np.asarray(statistic(samples, np.ones((1, n))), float)[0]
 
 
-def estimate(
-    statistic: Statistic, samples: Any, clusters: NDArray[Any], *, resamples: int = RESAMPLES
-) -> Estimate:
+def estimate(statistic: Statistic, samples: Any, clusters: NDArray[Any], *, resamples: int = RESAMPLES) -> Estimate:
     """Return value and clustered percentile interval of a statistic of N samples.
 
     `clusters` (N,) names the patient of each sample (the sample itself where there are none). Replicates in which

@@ -15,7 +15,8 @@ from harness.rows import Row, cell, from_json, json_schema
 ROW = Row(
     run_id="baseline-phantom-s0-abc", evaluation="localisation", evaluation_key="k", metric="localisation_accuracy",
     dataset="phantom", split="test", size=64, profile="quick", method="baseline", model="resnet", seed=0,
-    class_name="Mass", threshold=0.1, value=0.5, low=0.25, high=0.75, n=98, n_missing=2, reason="2 samples could not be scored",
+    class_name="Mass", threshold=0.1, value=0.5, low=0.25, high=0.75, n=98, n_missing=2,
+    reason="2 of 100 could not be scored",
     higher_is_better=True, flags=("partial",),
 )  # fmt: skip
 VALIDATOR = Draft202012Validator(json_schema())
@@ -35,7 +36,8 @@ rows = st.builds(
 
 
 def same(a, b):
-    return all(x == y or (x != x and y != y) for x, y in zip(dataclasses.astuple(a), dataclasses.astuple(b), strict=True))
+    pairs = zip(dataclasses.astuple(a), dataclasses.astuple(b), strict=True)
+    return all(x == y or (x != x and y != y) for x, y in pairs)
 
 
 def test_the_schema_itself_is_valid():

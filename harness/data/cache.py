@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ from harness.plugins import catalogue
 from harness.store import key_of, read_json, write_bytes, write_json, writing
 
 CACHE_VERSION = 1
-CHUNK = 64  # images decoded between two marks of progress
+CHUNK_BYTES = 4 * 2**20  # of decoded images between two marks of progress; at least CHUNK_IMAGES
+CHUNK_IMAGES = 64
 DIGEST = 16  # bytes kept of each image's sha256
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -48,12 +50,16 @@ class DatasetSpec:
     name: str
     settings: tuple[tuple[str, Any], ...]
     plugins: tuple[str, ...] = ()
-    cwd: str = ""
 
     def make(self) -> Dataset:
-        """Return the dataset object."""
-        component = catalogue(self.plugins, Path(self.cwd) if self.cwd else None).find("dataset", self.name)
-        return build(component.load(), f"dataset {self.name}", ("--set", dict(self.settings)))[0]
+        """Return the dataset object, made once per process."""
+        return _make(self)
+
+
+@lru_cache(maxsize=8)
+def _make(spec: DatasetSpec) -> Dataset:
+    component = catalogue(spec.plugins).find("dataset", spec.name)
+    return build(component.load(), f"dataset {spec.name}", ("--set", dict(spec.settings)))[0]
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Prepared:
     images: NDArray[np.uint8]  # (N,C,S,S)
     fingerprint: str
     corrupt: tuple[str, ...] = ()  # files left out by skip_corrupt, by name
+    manifest_sha256: str = ""  # of manifest.csv: id, patient, split of every sample
 
     def __len__(self) -> int:
         return len(self.index)
@@ -91,7 +98,7 @@ def open_cache(folder: Path) -> Prepared:
             raise ValueError(f"{len(images)} images for {len(index)} samples")
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{folder}: the prepared data is damaged ({error}). Remove that folder and run again.") from None
-    return Prepared(folder, index, images, meta["fingerprint"], tuple(meta["corrupt"]))
+    return Prepared(folder, index, images, meta["fingerprint"], tuple(meta["corrupt"]), meta["manifest_sha256"])
 
 
 def _stamp(root: Path) -> str:
@@ -217,16 +224,17 @@ def _build(
     done = np.load(marks, mmap_mode="r+")  # 0 to do, 1 read, 2 left out
     digests = np.load(work / "digests.npy", mmap_mode="r+")
     skipped: list[str] = []
-    starts = [s for s in range(0, len(index), CHUNK) if not (done[s : s + CHUNK] == 1).all()]
+    size = max(CHUNK_IMAGES, CHUNK_BYTES // int(np.prod(shape[1:])))
+    starts = [s for s in range(0, len(index), size) if not (done[s : s + size] == 1).all()]
     if progress:
         progress(int((done > 0).sum()), len(index))
     records = index.samples.to_dict("records")
-    jobs = ((s, records[s : s + CHUNK]) for s in starts)
+    jobs = ((s, records[s : s + size]) for s in starts)
     for start, found, problems in _chunks(spec, dataset, root, images, jobs, len(starts), workers, skip):
         digests[start : start + len(found)] = found
         digests.flush()  # before the mark: a chunk that is marked is whole
         bad = {problem.partition(":")[0] for problem in problems}
-        done[start : start + len(found)] = [2 if r["id"] in bad else 1 for r in records[start : start + CHUNK]]
+        done[start : start + len(found)] = [2 if r["id"] in bad else 1 for r in records[start : start + size]]
         done.flush()
         skipped += problems
         if progress:
@@ -243,6 +251,8 @@ def _finish(
     work: Path, folder: Path, dataset: Dataset, index: Index, digests: NDArray[np.uint8], skipped: Sequence[str]
 ) -> None:
     np.save(work / "labels.npy", index.labels)
+    manifest = index.samples[["id", "patient", "split"]].to_csv(index=False, lineterminator="\n").encode()
+    write_bytes(work / "manifest.csv", manifest)  # the split, for other people to repeat
     for name in ("samples", "boxes", "shortcuts"):
         getattr(index, name).to_parquet(work / f"{name}.parquet", index=False)
     meta = {
@@ -251,6 +261,7 @@ def _finish(
         "classes": list(index.classes),
         "notes": list(index.notes),
         "corrupt": list(skipped),
+        "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
     }
     write_json(work / "meta.json", meta)
     for scratch in ("done.npy", "digests.npy"):
@@ -290,19 +301,17 @@ def _chunks(
 def verify_pixels(spec: DatasetSpec, root: Path, prepared: Prepared, progress: Progress | None = None) -> list[str]:
     """Decode every image again and compare it with the cache; return the ids that differ or no longer decode."""
     dataset = spec.make()
-    wrong: list[str] = []
     rows = prepared.index.samples.to_dict("records")
-    for i, row in enumerate(rows):
-        (image, _problem), = _decode(dataset, [row], root, True)
+    wrong: list[str] = []
+    for i, (image, _) in enumerate(_decode(dataset, rows, root, True)):
         if image is None or not np.array_equal(image, prepared.images[i]):
-            wrong.append(str(row["id"]))
-        if progress and i % CHUNK == 0:
-            progress(i, len(rows))
+            wrong.append(str(rows[i]["id"]))
+        if progress:
+            progress(i + 1, len(rows))
     return wrong
 
 
-def write_manifest(prepared: Prepared, path: Path) -> str:
-    """Write ids, patients and splits as CSV and return its sha256: the split other people can repeat."""
-    text = prepared.index.samples[["id", "patient", "split"]].to_csv(index=False, lineterminator="\n")
-    write_bytes(path, text.encode())
-    return hashlib.sha256(text.encode()).hexdigest()
+def unreadable(spec: DatasetSpec, root: Path, index: Index) -> Iterator[str]:
+    """Yield, for every sample in order, what is wrong with its image, or the empty string."""
+    for _, problem in _decode(spec.make(), index.samples.to_dict("records"), root, True):
+        yield problem

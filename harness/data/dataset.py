@@ -51,6 +51,10 @@ class Dataset:
         """Return whether `root` looks like this dataset's own folder."""
         return root.is_dir()
 
+    def checksums(self, root: Path) -> dict[str, str]:
+        """Return file name -> "as published", "differs" or "no published sum" for the files with label and splits."""
+        return {}
+
     def fingerprint(self, index: Index, pixels: NDArray[np.bytes_] | None) -> str:
         """Return a sha256 that changes when labels, splits, boxes or pixels change.
 

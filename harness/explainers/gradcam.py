@@ -1,6 +1,9 @@
 """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), captum's."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from captum.attr import LayerGradCam
@@ -8,9 +11,11 @@ from torch import Tensor
 
 from harness.config import setting
 from harness.explainers.hooks import no_hooks_left
-from harness.models.classifier import Classifier
 from harness.plugins import explainer
 from harness.types import Explanation
+
+if TYPE_CHECKING:
+    from harness.models.classifier import Classifier
 
 
 @explainer("gradcam", source="Selvaraju 2017, arXiv:1610.02391; captum", needs_exact_cam=False, reference=False)

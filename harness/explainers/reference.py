@@ -1,14 +1,19 @@
 """Maps that look at nothing: an explainer below the best of them is not worth reading (protocol.md, 2)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from harness.config import setting
-from harness.models.classifier import Classifier
 from harness.plugins import explainer
 from harness.types import Explanation
+
+if TYPE_CHECKING:
+    from harness.models.classifier import Classifier
 
 
 @explainer("random_map", source="ours: reference", needs_exact_cam=False, reference=True)

@@ -1,13 +1,18 @@
 """Input gradients (Simonyan, Vedaldi & Zisserman 2014, arXiv:1312.6034, section 3)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from harness.models.classifier import Classifier
 from harness.plugins import explainer
 from harness.types import Explanation
+
+if TYPE_CHECKING:
+    from harness.models.classifier import Classifier
 
 
 @explainer(

@@ -109,13 +109,14 @@ def scorable(table: Table, metric: Metric) -> NDArray[np.bool_]:
 
 def reasons(table: Table, metric: Metric) -> list[str]:
     """Return for each of the K values why it, or a part of it, is missing; "" where nothing is."""
-    _, missing = table.counted(registration(metric).get("score", ""))
+    counts = np.stack(table.counted(registration(metric).get("score", "")), axis=1)
     if not is_per_class(table, metric):
         found = [next(filter(None, class_reasons(table, metric)), "")]
     else:
         found = class_reasons(table, metric)
         left_out = [name for name, reason in zip(table.classes, found, strict=True) if reason]
-        found = [r or (f"{m} samples could not be scored" if m else "") for r, m in zip(found, missing, strict=True)]
+        lost = [f"{m} of {n + m} could not be scored" if m else "" for n, m in counts]
+        found = [a or b for a, b in zip(found, lost, strict=True)]
         if left_out:
             kept = len(found) - len(left_out)
             found.append(f"mean of {kept} of {len(found)} classes, without {', '.join(left_out)}")

@@ -82,7 +82,7 @@ def _others(sums: Floats, weight: Floats, chosen: NDArray[np.intp]) -> Floats:
     means = []
     for f in range(FOLDS):
         rest = [g for g in range(FOLDS) if g != f]
-        at_choice = sum(sums[g][replicate, chosen[f], column] for g in rest)
+        at_choice = np.sum([sums[g][replicate, chosen[f], column] for g in rest], axis=0)
         found = ratio(at_choice, weight[rest].sum(0)[:, None])
         means.append(np.where(chosen[f] == NONE, np.nan, found))
     stacked = np.stack(means)

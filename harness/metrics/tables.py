@@ -34,6 +34,11 @@ def _require(condition: object, table: str, expected: str, got: object, advice: 
         raise UsageError(f"{table}: expected {expected}, got {got}. {advice}")
 
 
+def _few(count: int, thing: str, minimum: int, where: str = "") -> str:
+    """Return `7 positives, fewer than 20`, or "" where there are enough."""
+    return f"{count} {thing}{'' if count == 1 else 's'}{where}, fewer than {minimum}" if count < minimum else ""
+
+
 def _positions(ids: NDArray[Any], wanted: Iterable[str], table: str) -> list[NDArray[np.intp]]:
     """Return the rows of each wanted id, in table order; raises `UsageError` for one that is not there."""
     order = np.argsort(ids, kind="stable")
@@ -152,11 +157,10 @@ class ClassificationTable:
         if need == "finite":
             if not len(self.ids):
                 return ["no samples"] * len(self.classes)
-            return [f"{n} probabilities are not numbers" if n else "" for n in self.counted()[1]]
+            return [f"not a number in {n} of {len(self.ids)} samples" if n else "" for n in self.counted()[1]]
         positives = self.label.sum(0, dtype=int)
         if need == "positives":
-            few = f"positives, fewer than {MINIMUM_SCORED}"
-            return [f"{n} {few}" if n < MINIMUM_SCORED else "" for n in positives]
+            return [_few(n, "positive", MINIMUM_SCORED) for n in positives]
         if need == "negatives":
             return ["no negatives" if n == len(self.ids) else "" for n in positives]
         if need == "predictions":
@@ -303,10 +307,8 @@ class LocalisationTable:
         if need == "finite":
             return ["no pairs" if not len(m) else "" for m in members]
         if need == "pairs":
-            few = f"pairs, fewer than {MINIMUM_SCORED}"
-            return [f"{len(m)} {few}" if len(m) < MINIMUM_SCORED else "" for m in members]
+            return [_few(len(m), "pair", MINIMUM_SCORED) for m in members]
         if need == "folds":
             counts = [np.bincount(self.fold[m], minlength=FOLDS) for m in members]
-            return [f"{n.min()} pairs in fold {n.argmin()}, fewer than {MINIMUM_PER_FOLD}"
-                    if n.min() < MINIMUM_PER_FOLD else "" for n in counts]  # fmt: skip
+            return [_few(n.min(), "pair", MINIMUM_PER_FOLD, f" in fold {n.argmin()}") for n in counts]
         raise UsageError(f"unknown need {need!r} of a localisation metric. Known: pairs, folds.")

@@ -119,21 +119,19 @@ def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        message = str(error)
-        forbidden = re.search(r"(?:GLOBAL|class|function|import)\s+`?([\w.]+\.\w+)`?", message.partition("\n\t")[2])
-        if "Unsupported global" in message or "Unsupported class" in message or "Blocked" in message:
-            name = forbidden.group(1) if forbidden else "code"
-            raise UsageError(
-                f"{path}: expected tensors alone, got a pickle that asks for {name}; loading it would execute code. "
-                f"Save the state dict, or convert the file to safetensors where you trust it."
-            ) from None
-        raise _damaged(path, error) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+        forbidden = re.search(r"GLOBAL ([\w.]+\w)", str(error))  # torch's words for "the pickle asks for this object"
+        if forbidden is None:
+            raise _damaged(path, error) from None
+        raise UsageError(
+            f"{path}: expected tensors alone, got a pickle that asks for {forbidden[1]}; loading it would execute "
+            f"code. Save the state dict, or convert the file to safetensors where you trust it."
+        ) from None
+    except Exception as error:  # foreign bytes, read as a pickle, raise almost anything
         raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> UsageError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    reason = (str(error).strip().splitlines() or [""])[0].partition(". ")[0][:120] or type(error).__name__
     return UsageError(
         f"{path}: expected safetensors or a torch state dict, got a truncated or foreign file ({reason}). "
         f"Compare its size with the source's and copy it again."

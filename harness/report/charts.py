@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.record import Result
 from harness.report.boards import is_reference, newest
 from harness.report.names import chart_text
-from harness.record import Result
 from harness.rows import Row
 
 PANELS = 16  # localisation panels at most; the table below the chart holds all classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache as remembered
@@ -32,7 +33,9 @@ class Draws:
     samples: str  # digest of sample, class and cluster: only equal ones can be paired
 
 
-def draws_of(stage: StageResult, keys: Iterable[ColumnKey], cache: Path | None = None) -> dict[ColumnKey, Draws]:
+def draws_of(
+    stage: StageResult, keys: Iterable[ColumnKey], cache: Path | None = None, resamples: int = stats.RESAMPLES
+) -> dict[ColumnKey, Draws]:
     """Return the replicates of a stage's columns.
 
     Columns whose metric is not one of harness's own are left out: a plug-in's file may need torch, which the report
@@ -51,7 +54,7 @@ def draws_of(stage: StageResult, keys: Iterable[ColumnKey], cache: Path | None =
         at = {_place(c): i for i, c in enumerate(layout.cells(table, metric))}
         columns = {k: at[p] for k in wanted if k.metric == name and (p := _key_place(k)) in at}
         if columns:
-            values, replicates = _kept(metric, table, f"{content}-{name}", cache)
+            values, replicates = _kept(metric, table, f"{content}-{name}", cache, resamples)
             for key, i in columns.items():
                 found[key] = Draws(float(values[i]), replicates[:, i], _samples(frame))
     return found
@@ -70,26 +73,26 @@ def _key_place(key: ColumnKey) -> tuple[str, float, str]:
     return key.variant, key.threshold, key.class_name
 
 
-def _kept(metric: layout.Metric, table: layout.Table, name: str, cache: Path | None) -> tuple[Any, Any]:
+def _kept(
+    metric: layout.Metric, table: layout.Table, name: str, cache: Path | None, resamples: int
+) -> tuple[Any, Any]:
     """Return the point values (K,) and replicates (R,K) of a metric, from the cache where it has them."""
     path = None
     if cache is not None:
-        path = cache / f"{hashlib.sha256(f'{name}-{_code()}'.encode()).hexdigest()[:32]}.npy"
+        path = cache / f"{hashlib.sha256(f'{name}-{resamples}-{_code()}'.encode()).hexdigest()[:32]}.npy"
         try:
             stored = np.load(path)
             return stored[0], stored[1:]
         except (OSError, ValueError, EOFError):
             pass  # not there, or cut off by a full disk: computed again
     values = stats.point(metric, table, len(table.clusters))
-    replicates = stats.replicates(metric, table, table.clusters)
+    replicates = stats.replicates(metric, table, table.clusters, resamples=resamples)
     if path is not None:
         write_bytes(path, _npy(np.concatenate([values[None], replicates])))
     return values, replicates
 
 
 def _npy(array: np.ndarray) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()

@@ -12,10 +12,12 @@ from typing import Any
 
 from harness.record import Result, StageResult
 from harness.report.boards import FINISHED, is_reference, newest, status
+from harness.rows import INVALID
 from harness.store import write_bytes
 
 OTHERS = 3  # other runs shown beside a run
-ORDER = ("fixed", "best", "worst", "median")
+FIXED = "fixed"
+ORDER = ("best", "worst", "median")
 PICTURE = re.compile(r"[A-Za-z0-9][\w.-]*\.(png|jpg|jpeg|webp)", re.ASCII)
 
 
@@ -73,71 +75,86 @@ def _caption(entry: Mapping[str, Any]) -> str:
 
 
 def comparable(result: Result, results: Sequence[Result]) -> list[Result]:
-    """Return the runs to show beside `result`: same dataset and size, its parent first, then other methods, by id."""
+    """Return the runs to show beside `result`: same dataset and size, its parent first, then one of each other method.
+
+    Further seeds and settings of the methods follow.
+    """
 
     def dataset(r: Result) -> tuple[str, str, str]:
         described = r.info.get("dataset") or {}
         return str(described.get("name")), str(described.get("size")), str(described.get("fingerprint"))
 
-    method = (result.info.get("spec") or {}).get("method")
+    def method(r: Result) -> str:
+        return str((r.info.get("spec") or {}).get("method"))
+
     others = [r for r in results if r.run_id != result.run_id and dataset(r) == dataset(result)]
     others = [r for r in others if status(r) == FINISHED and any(s.gallery for s in r.stages)]
+    others.sort(key=lambda r: (r.run_id != result.info.get("start_from"), _faulty(r), r.run_id))
+    met = {method(result)}
+    first: list[Result] = []
+    for r in others:
+        if r.run_id == result.info.get("start_from") or method(r) not in met:
+            met.add(method(r))
+            first.append(r)
+    return [*first, *(r for r in others if r not in first)]
 
-    def order(r: Result) -> tuple[bool, bool, str]:
-        return r.run_id != result.info.get("start_from"), (r.info.get("spec") or {}).get("method") == method, r.run_id
 
-    return sorted(others, key=order)
+def _faulty(result: Result) -> bool:
+    return any(flag == "partial" or flag in INVALID for row in result.rows for flag in row.flags)
 
 
 def gallery(
     result: Result, results: Sequence[Result], pictures: Pictures, pages: Mapping[str, str], base: str
 ) -> dict[str, Any] | None:
-    """Return the gallery of a run beside up to three others; None where it has no pictures.
+    """Return the gallery of a run; None where it has no pictures.
 
-    `base` is the address of the pictures' folder from the run's page.
+    `columns` and `rows` hold the fixed samples of this run beside up to three others, `strips` the run's own choice
+    (best, worst, median) by explainer. `base` is the address of the pictures' folder from the run's page.
     """
     others = comparable(result, results)
     columns: list[dict[str, Any]] = []
-    entries: list[dict[tuple[str, str], tuple[StageResult, dict[str, Any]]]] = []
+    shown: list[dict[tuple[str, str], dict[str, Any]]] = []
+    strips: list[dict[str, Any]] = []
     for r in (result, *others[:OTHERS]):
         stages = {str(s.info.get("explainer", "")): s for s in newest(r.stages) if s.gallery and not is_reference(s)}
         for explainer, stage in sorted(stages.items()):
+            entries = [_entry(e, stage, pictures, base) for e in stage.gallery]
             spec = r.info.get("spec") or {}
             columns.append(
                 {"method": str(spec.get("method", r.run_id)), "seed": str(spec.get("seed", "")), "explainer": explainer,
                  "run_id": r.run_id, "page": pages[r.run_id], "own": r is result}
             )  # fmt: skip
-            entries.append({(str(e.get("id")), str(e.get("class_name"))): (stage, e) for e in stage.gallery})
-    samples: dict[tuple[str, str], str] = {}
-    for column, mine in zip(columns, entries, strict=True):
-        for key, (_, entry) in mine.items():
-            why = str(entry.get("why", ""))
-            if column["own"] and (key not in samples or ORDER.index("fixed") == _place(why)):
-                samples[key] = why
-    if not samples:
+            shown.append({(e["id"], e["class_name"]): e for e in entries if e["why"] == FIXED})
+            own = [e for e in entries if e["why"] != FIXED and e["overlay"]]
+            if r is result and own:
+                strips.append({"explainer": explainer, "samples": sorted(own, key=_order)})
+    if not any(columns[i]["own"] for i in range(len(columns))):
         return None
+    keys = sorted({key for c, mine in zip(columns, shown, strict=True) if c["own"] for key in mine})
     rows = []
-    for key, why in sorted(samples.items(), key=lambda item: (_place(item[1]), item[1], item[0])):
-        first = next((mine[key] for mine in entries if key in mine))
-        cells = []
-        for mine in entries:
-            if key not in mine:
-                cells.append(None)
-                continue
-            stage, entry = mine[key]
-            names = [pictures.add(stage, entry.get(kind)) for kind in ("overlay", "heat")]
-            overlay, heat = (f"{base}/{n}" if n else "" for n in names)
-            if overlay or heat:
-                cells.append({"overlay": overlay or heat, "heat": heat or overlay, "caption": _caption(entry)})
-            else:
-                cells.append(None)
-        image = pictures.add(first[0], first[1].get("image"))
-        rows.append(
-            {"id": key[0], "class_name": key[1], "why": why, "positive": first[1].get("positive"), "cells": cells,
-             "image": f"{base}/{image}" if image else "", "boxes": _boxes(first[1])}
-        )  # fmt: skip
-    return {"columns": columns, "rows": rows, "left_out": max(0, len(others) - OTHERS)}
+    for key in keys:
+        first = next(mine[key] for mine in shown if key in mine)
+        cells = [mine[key] if key in mine and mine[key]["overlay"] else None for mine in shown]
+        rows.append({**first, "cells": cells})
+    return {"columns": columns, "rows": rows, "strips": strips, "left_out": max(0, len(others) - OTHERS)}
 
 
-def _place(why: str) -> int:
-    return ORDER.index(why) if why in ORDER else len(ORDER)
+def _entry(entry: Mapping[str, Any], stage: StageResult, pictures: Pictures, base: str) -> dict[str, Any]:
+    names = {kind: pictures.add(stage, entry.get(kind)) for kind in ("image", "overlay", "heat")}
+    address = {kind: f"{base}/{name}" if name else "" for kind, name in names.items()}
+    return {
+        "id": str(entry.get("id")),
+        "class_name": str(entry.get("class_name")),
+        "why": str(entry.get("why", "")),
+        "positive": entry.get("positive"),
+        "caption": _caption(entry),
+        "boxes": _boxes(entry),
+        "image": address["image"],
+        "overlay": address["overlay"] or address["heat"],
+        "heat": address["heat"] or address["overlay"],
+    }
+
+
+def _order(entry: Mapping[str, Any]) -> tuple[int, str, str]:
+    why = entry["why"]
+    return ORDER.index(why) if why in ORDER else len(ORDER), entry["class_name"], entry["id"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from harness.report.boards import Board, Cell, ColumnKey
 from harness.report.draws import Draws, draws_of
 
 ALPHA = 0.05
+UNRANKED = ("chance", "at_half")  # variants that measure no merit of a run (protocol.md, 2 and 3)
 AGREEMENT = 5e-4  # a stored value further than this from its own samples is not theirs
 
 
@@ -33,34 +33,26 @@ class Rank:
     p: float = float("nan")  # two-sided, Holm-adjusted over the comparisons of the column
 
 
-def grouped(runs: Sequence[str], p_value: Callable[[int, int], float]) -> list[Rank]:
-    """Return the rank of each run, best first; `p_value(leader, i)` compares two positions of the list.
+def grouped(runs: Sequence[str], p_values: Callable[[int, int], stats.Floats]) -> list[Rank]:
+    """Return the rank of each run, best first.
 
-    Leaders are opened from the top, and Holm is taken over the m-1 comparisons that the present leaders imply, until
-    no run differs from its leader. A leader whose difference does not survive the correction in the end is dropped.
+    `p_values(leader, start)` compares a position of the list with all from `start` on. All runs below a leader are
+    compared with it; Holm is taken over these and the comparisons that decided the groups above, m-1 in all; the
+    first run that differs leads the next group.
     """
-    count = len(runs)
-    if not count:
-        return []
-    leaders, dropped = [0], set[int]()
-    compare = cache(p_value)
-    while True:
-        own = [max(x for x in leaders if x < i or x == 0) for i in range(count)]
-        p = np.array([compare(own[i], i) for i in range(1, count)], float)
-        adjusted = np.concatenate([[np.nan], stats.holm(p)])
-        differs = adjusted < ALPHA  # NaN does not differ
-        lost = [i for i in leaders[1:] if not differs[i]]
-        new = [i for i in range(1, count) if differs[i] and i not in leaders and i not in dropped]
-        if lost:
-            leaders.remove(lost[-1])
-            dropped.add(lost[-1])
-        elif new:
-            leaders = sorted([*leaders, new[0]])
-        else:
-            break
-    ranks = [Rank(1)]
-    for i in range(1, count):
-        ranks.append(Rank(sum(x <= i for x in leaders), runs[own[i]], float(adjusted[i])))
+    ranks = [Rank(1)] if runs else []
+    decided: list[float] = []
+    leader = 0
+    while len(ranks) < len(runs):
+        start = len(ranks)
+        p = p_values(leader, start)
+        adjusted = stats.holm(np.concatenate([decided, p]))[len(decided) :]
+        differs = np.flatnonzero(adjusted < ALPHA)  # NaN does not differ
+        stop = int(differs[0]) + 1 if len(differs) else len(p)
+        group = ranks[-1].group
+        ranks += [Rank(group + int(x < ALPHA), runs[leader], float(x)) for x in adjusted[:stop]]
+        decided += p[:stop].tolist()
+        leader = len(ranks) - 1
     return ranks
 
 
@@ -73,13 +65,15 @@ def rank_column(draws: Mapping[str, Draws], *, higher_is_better: bool) -> dict[s
     sign = -1 if higher_is_better else 1
     mine = {run: d for run, d in draws.items() if d.samples == usual}
     order = sorted(mine, key=lambda run: (sign * mine[run].value, run))
+    values = np.array([mine[run].value for run in order])
+    replicates = np.stack([mine[run].replicates for run in order], axis=1)  # (R, m)
 
-    def p_value(leader: int, i: int) -> float:
-        a, b = mine[order[leader]], mine[order[i]]
-        found = stats.summarise(np.asarray(a.value - b.value), a.replicates - b.replicates)  # stats.paired, kept draws
-        return float(stats.normal_p(found.value, found.standard_error))
+    def p_values(leader: int, start: int) -> stats.Floats:
+        """As stats.paired: the same clusters were drawn in all runs, so that differences of replicates are paired."""
+        found = stats.summarise(values[leader] - values[start:], replicates[:, [leader]] - replicates[:, start:])
+        return stats.normal_p(found.value, found.standard_error)
 
-    return dict(zip(order, grouped(order, p_value), strict=True))
+    return dict(zip(order, grouped(order, p_values), strict=True))
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ class BoardRanks:
     problems: list[str]
 
 
-def rank_board(board: Board, cache: Path | None = None) -> BoardRanks:
+def rank_board(board: Board, cache: Path | None = None, *, resamples: int = stats.RESAMPLES) -> BoardRanks:
     """Return the ranks of all columns of a board. Each run's samples are read once and let go of again.
 
     `cache` is a folder that keeps replicates between reports; None computes them anew.
@@ -103,14 +97,16 @@ def rank_board(board: Board, cache: Path | None = None) -> BoardRanks:
         run_id = line.result.run_id
         by_stage: dict[str, dict[ColumnKey, Cell]] = {}
         for key, cell in line.cells.items():
-            if cell.unranked_because:
+            if key.variant in UNRANKED:
+                unranked[key][run_id] = f"not ranked: {key.variant} is shown for comparison"
+            elif cell.unranked_because:
                 unranked[key][run_id] = cell.unranked_because
             else:
                 by_stage.setdefault(cell.stage.name, {})[key] = cell
         for cells in by_stage.values():
             stage = next(iter(cells.values())).stage
             try:
-                draws = draws_of(stage, cells, cache)
+                draws = draws_of(stage, cells, cache, resamples)
                 why = "not ranked: this report cannot compute the metric from per-sample scores"
             except (HarnessError, OSError, KeyError, ValueError, TypeError) as error:  # samples of another version
                 draws, why = {}, "not ranked: the per-sample scores cannot be read"

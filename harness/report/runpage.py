@@ -80,8 +80,8 @@ def _headline(rows: Sequence[Row], references: set[str]) -> list[dict[str, Any]]
     shown = [r for r in rows if r.class_name in SUMMARY_CLASSES and not r.variant and r.threshold is None]
     shown = [r for r in shown if r.explainer not in references or not r.explainer]
     return [
-        {"metric": r.metric, "details": " · ".join(x for x in (r.explainer, r.class_name) if x), "higher":
-         r.higher_is_better, "n": r.n, "n_missing": r.n_missing, **number(r)}
+        {"group": " · ".join(x for x in (r.evaluation, r.explainer, r.attack) if x), "metric": r.metric, "class_name":
+         r.class_name, "higher": r.higher_is_better, "n": r.n, **number(r)}
         for r in shown
     ]  # fmt: skip
 

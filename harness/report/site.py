@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 import platformdirs
+from markupsafe import Markup
 
 from harness.errors import UsageError
 from harness.plugins import checkout_folder
@@ -38,11 +39,16 @@ class Summary:
 
 
 def build(
-    runs_dir: Path | None, results_dir: Path | None, out: Path, *, cache: Path | None | bool = True
+    runs_dir: Path | None,
+    results_dir: Path | None,
+    out: Path,
+    *,
+    cache: Path | bool = True,
+    resamples: int = RESAMPLES,
 ) -> Summary:
     """Write the report of all runs and records into folder `out`; the same input gives the same bytes.
 
-    `cache` keeps bootstrap replicates between reports: a folder, True for the user's cache folder, or None. Raises
+    `cache` keeps bootstrap replicates between reports: a folder, True for the user's cache folder, or False. Raises
     `UsageError` where `out` holds something else, or cannot be written, or templates are missing.
     """
     results, unreadable = load_all(runs_dir, results_dir)
@@ -65,7 +71,7 @@ def build(
     problems = list(unreadable)
     views = []
     for i, board in enumerate(boards(results)):
-        ranks = rank_board(board, kept)
+        ranks = rank_board(board, kept, resamples=resamples)
         problems += ranks.problems
         views.append(board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, i + 1))
 
@@ -93,7 +99,7 @@ def build(
         problems=problems,
         notes=NOTES,
         invalid=INVALID,
-        resamples=RESAMPLES,
+        resamples=resamples,
         alpha=ALPHA,
         protocol=PROTOCOL_VERSION,
     )
@@ -138,7 +144,13 @@ def make_environment(folder: Path) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
+    environment.filters["breakable"] = breakable
     return environment
+
+
+def breakable(name: str) -> Markup:
+    """Return a name as it is, with places where a line may be broken after its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _claim(out: Path) -> None:

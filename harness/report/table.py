@@ -132,7 +132,6 @@ def board_view(board: Board, ranks: BoardRanks, pages: Mapping[str, str], index:
     return {
         "id": f"board-{index}",
         "title": board.key.title(),
-        "key": board.key.__dict__,
         "dataset": _dataset(board),
         "columns": columns,
         "lines": lines,
@@ -141,7 +140,7 @@ def board_view(board: Board, ranks: BoardRanks, pages: Mapping[str, str], index:
         "footnotes": [{"mark": m, "reason": r} for r, m in notes.marks.items()],
         "missing": _missing(board),
         "few_seeds": few_seeds(board),
-        "split_in_groups": any(r.group > 1 for by_run in ranks.ranks.values() for r in by_run.values()),
+        "any_below": any(c.get("below") for x in lines for c in x["cells"]),
     }
 
 

@@ -37,7 +37,9 @@ def random_weights(seed, n, replicates=BLOCK + 3):
 
 
 @pytest.mark.parametrize("levels", [None, 5, 1])
-@pytest.mark.parametrize(("metric", "reference"), [(auroc, roc_auc_score), (average_precision, average_precision_score)])
+@pytest.mark.parametrize(
+    ("metric", "reference"), [(auroc, roc_auc_score), (average_precision, average_precision_score)]
+)
 def test_equals_scikit_learn_with_weights(metric, reference, levels):
     table = random_table(1, levels=levels)
     weights = random_weights(2, len(table.ids))
@@ -87,7 +89,7 @@ def test_without_negatives_or_with_a_probability_that_is_not_a_number_there_is_n
     label[:, 0] = 1
     probability[5, 2] = np.nan
     table = make(label, probability)
-    assert reasons(table, auroc)[:4] == ["no negatives", "", "1 probabilities are not numbers", ""]
+    assert reasons(table, auroc)[:4] == ["no negatives", "", "not a number in 1 of 300 samples", ""]
     assert np.isnan(auroc(table, np.ones((1, len(label))))).tolist() == [[True, False, True, False, False]]
 
 

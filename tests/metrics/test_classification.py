@@ -62,6 +62,13 @@ def test_a_class_that_is_never_predicted_has_no_precision_but_recall_and_f1_of_z
     assert reasons(table, f1) == [""] * 5
 
 
+def test_a_replicate_without_a_prediction_of_a_class_has_no_precision_for_it():
+    table, _ = multiclass()
+    drawn = np.ones((2, N))
+    drawn[1, table.probability.argmax(1) == 2] = 0
+    assert np.isnan(precision(table, drawn)).tolist() == [[False] * 5, [False, False, True, False, True]]
+
+
 def test_accuracy_equals_scikit_learn():
     table, y = multiclass()
     expected = [accuracy_score(y, table.probability.argmax(1), sample_weight=w) for w in weights()]
@@ -139,4 +146,4 @@ def test_a_probability_that_is_not_a_number_leaves_no_multiclass_value(metric):
     probability[3, 1] = np.nan
     broken = ClassificationTable(table.ids, table.clusters, table.classes, table.task, table.label, probability)
     assert np.isnan(metric(broken, np.ones((2, N)))).all()
-    assert reasons(broken, metric)[0] == "1 probabilities are not numbers"
+    assert reasons(broken, metric)[0] == "not a number in 1 of 400 samples"

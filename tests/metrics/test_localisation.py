@@ -129,8 +129,11 @@ def test_quantised_iou_decides_as_the_fraction_does():
     union = union + 1
     part = np.minimum(part, union)
     q = quantise(part, union)
+    large = np.arange(1, 512 * 512, 97)  # the smallest share above k/10, and k/10 or just below, in large images
     for k in TS:
         assert ((q > 6553 * k) == (10 * part > k * union)).all()
+        assert (quantise(k * large // 10 + 1, large) > 6553 * k).all()
+        assert (quantise(k * large // 10, large) <= 6553 * k).all()
     assert quantise(np.array([0, 3]), np.array([0, 3])).tolist() == [0, 65530]
 
 
@@ -165,7 +168,7 @@ def test_missing_pairs_are_left_out_and_counted():
     ones = np.ones((1, 30))
     for metric in (localisation_accuracy, mean_localisation_accuracy, iou, iobb, energy):
         np.testing.assert_allclose(metric(holed, ones), metric(table, np.where(lost, 0.0, 1.0)[None]), atol=1e-14)
-        assert reasons(holed, metric)[0] == "2 samples could not be scored"
+        assert reasons(holed, metric)[0] == "2 of 30 could not be scored"
     assert holed.counted("iou") == (28, 2)
     assert reasons(holed, pointing_game) == [""] * 4
 

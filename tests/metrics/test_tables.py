@@ -31,8 +31,8 @@ def localisation(p=12):
     floats["pointing"][3] = np.nan
     return LocalisationTable(
         ids=np.array([f"i{i // 2}" for i in range(p)]), clusters=np.array([f"p{i // 4}" for i in range(p)]),
-        class_names=np.array(["b", "a"] * (p // 2)), classes=("b", "a", "none"), fold=(np.arange(p) // 4 % 5).astype(np.int8),
-        iou=iou, iobb=iobb, **floats,
+        class_names=np.array(["b", "a"] * (p // 2)), classes=("b", "a", "none"),
+        fold=(np.arange(p) // 4 % 5).astype(np.int8), iou=iou, iobb=iobb, **floats,
     )  # fmt: skip
 
 

@@ -1,0 +1,39 @@
+"""`harness report`: the pages of runs and records, and leaderboard.md of the records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import HarnessError, NothingMeasured
+from harness.report.markdown import leaderboard
+from harness.report.site import build
+from harness.store import write_bytes
+
+
+class Stale(HarnessError):
+    """A generated file differs from what the command would write (exit status 1)."""
+
+    exit_status = 1
+
+
+def write(runs_dir: Path, results_dir: Path, out: Path, markdown: Path) -> str:
+    """Write the pages and the Markdown table; return what was written, for a person."""
+    summary = build(runs_dir, results_dir, out)
+    if not summary.runs and not summary.records:
+        raise NothingMeasured(
+            f"no runs in {runs_dir} and no records in {results_dir}. Make one first: harness run --method baseline "
+            "--dataset phantom"
+        )
+    write_bytes(markdown, leaderboard(results_dir).encode())
+    lines = [f"{summary.index}   ({summary.runs} runs, {summary.records} records; opens from the file system)"]
+    lines.append(f"{markdown}   (records alone)")
+    lines += [f"left out: {problem}" for problem in summary.unreadable]
+    return "\n".join(lines)
+
+
+def check(results_dir: Path, markdown: Path) -> str:
+    """Return a sentence where the Markdown table is up to date; raise `Stale` where it is not."""
+    current = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
+    if current != leaderboard(results_dir):
+        raise Stale(f"{markdown} is stale. Run `harness report` and commit it.")
+    return f"{markdown} is up to date."

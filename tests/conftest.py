@@ -1,0 +1,58 @@
+"""Fixtures that several folders share: one thread, a private cache, tiny prepared phantoms and runs."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threaded processes on two cores are 10-30 times slower
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+TINY = (
+    "phantom.size=32", "n_train=48", "n_validation=16", "n_test=240", "max_epochs=1",
+    "classification.resamples=50", "localisation.resamples=50",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _private_places(tmp_path_factory: pytest.TempPathFactory):
+    places = pytest.MonkeyPatch()
+    places.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    places.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    places.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
+    import torch
+
+    torch.set_num_threads(1)
+    yield
+    places.undo()
+
+
+@pytest.fixture
+def harness(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: (exit status, stdout, stderr)."""
+    from harness.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        return (code if isinstance(code, int) else 0 if code is None else 1), out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory):
+    """Baseline and robust_fgsm on a tiny phantom, finished: (runs folder, results)."""
+    from harness.console import Reporter
+    from harness.plan import RunSpec
+    from harness.run import execute
+
+    runs_dir = tmp_path_factory.mktemp("runs")
+    sets = (*TINY, "baseline.max_epochs=1")
+    spec = RunSpec(method="robust_fgsm", dataset="phantom", sets=sets, device="cpu", runs_dir=runs_dir)
+    return runs_dir, execute(spec, Reporter(quiet=True))

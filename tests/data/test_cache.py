@@ -1,0 +1,170 @@
+"""Prepare: complete or absent, resumable, once for two, and honest about corrupt files."""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.data import cache
+from harness.data.cache import DatasetSpec, prepare, unreadable, verify_pixels
+from harness.errors import UsageError
+from harness.plugins import catalogue
+
+PLUGIN = '''
+from dataclasses import dataclass
+from pathlib import Path
+import numpy as np
+import pandas as pd
+from harness.api import Dataset, Index, MultiLabel, dataset, setting
+
+@dataset("pictures", source="test")
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Dataset):
+    """Pictures of a folder."""
+    size: int = setting(8)
+    skip_corrupt: bool = setting(False)
+    task = MultiLabel()
+    default_model = "resnet44"
+    folders = ("pictures",)
+
+    def index(self, root):
+        paths = sorted(p.name for p in root.glob("*.png"))
+        n = len(paths)
+        split = ["train" if i % 4 < 2 else "validation" if i % 4 == 2 else "test" for i in range(n)]
+        samples = pd.DataFrame({"id": paths, "patient": paths, "split": split, "path": paths})
+        labels = np.stack([np.arange(n) % 2 == 0, np.arange(n) % 2 == 1], 1).astype(np.uint8)
+        return Index(samples, labels, ("even", "odd"))
+'''
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> tuple[DatasetSpec, Path, dict]:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(cache, "CHUNK_IMAGES", 8)
+    plugin = tmp_path / "pictures.py"
+    plugin.write_text(PLUGIN)
+    root = tmp_path / "pictures"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(root / f"{i:02d}.png")
+    identity = catalogue([plugin]).find("dataset", "pictures").identity()
+    return DatasetSpec("pictures", (("size", 8), ("skip_corrupt", False)), (str(plugin),)), root, identity
+
+
+def pixels(root: Path, name: str) -> np.ndarray:
+    return np.asarray(Image.open(root / name))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_image_lands_in_its_place(place, workers):
+    spec, root, identity = place
+    found = prepare(spec, root, identity, workers=workers)
+    for i in (0, 7, 8, 39):
+        assert (found.images[i, 0] == pixels(root, f"{i:02d}.png")).all()
+    assert verify_pixels(spec, root, found) == []
+
+
+def test_a_second_prepare_reads_nothing(place, monkeypatch):
+    spec, root, identity = place
+    first = prepare(spec, root, identity, workers=1)
+    monkeypatch.setattr(cache, "_fill", lambda *_: pytest.fail("an image was read again"))
+    assert prepare(spec, root, identity, workers=1).fingerprint == first.fingerprint
+
+
+def test_a_killed_prepare_goes_on_where_it_was(place, monkeypatch):
+    spec, root, identity = place
+    undisturbed = prepare(spec, root, identity, workers=1)
+    expected = np.array(undisturbed.images)
+    for path in sorted(undisturbed.folder.iterdir()):
+        path.unlink()
+    undisturbed.folder.rmdir()
+    real, calls = cache._fill, []
+
+    def fill(*arguments):
+        calls.append(arguments[3])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(cache, "_fill", fill)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(spec, root, identity, workers=1)
+    assert not undisturbed.folder.exists()
+    found = prepare(spec, root, identity, workers=1)
+    assert calls == [0, 8, 16, 16, 24, 32]
+    assert (found.images == expected).all()
+    assert found.fingerprint == undisturbed.fingerprint
+
+
+def test_two_that_start_at_once_do_the_work_once(place, monkeypatch):
+    spec, root, identity = place
+    real, calls = cache._fill, []
+    monkeypatch.setattr(cache, "_fill", lambda *a: (calls.append(a[3]), real(*a))[1])
+    threads = [threading.Thread(target=prepare, args=(spec, root, identity), kwargs={"workers": 1}) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(calls) == [0, 8, 16, 24, 32]
+
+
+@pytest.mark.parametrize("content", [b"", b"junk"])
+def test_a_corrupt_image_is_named(place, content):
+    spec, root, identity = place
+    (root / "13.png").write_bytes(content)
+    with pytest.raises(UsageError, match=r"13\.png"):
+        prepare(spec, root, identity, workers=1)
+    problems = [p for p in unreadable(spec, root, spec.make().index(root)) if p]
+    assert len(problems) == 1
+    assert "13.png" in problems[0]
+
+
+def test_skip_corrupt_goes_on_and_counts(place):
+    spec, root, identity = place
+    (root / "13.png").write_bytes(b"junk")
+    found = prepare(spec, root, identity, workers=1, skip_corrupt=True)
+    assert len(found) == 39
+    assert len(found.corrupt) == 1
+    assert "13.png" in found.corrupt[0]
+    assert "13.png" not in set(found.index.samples["id"])
+    assert (found.images[13, 0] == pixels(root, "14.png")).all()
+
+
+def test_settings_plugin_bytes_and_files_have_caches_of_their_own(place):
+    spec, root, identity = place
+    first = prepare(spec, root, identity, workers=1)
+    other_size = dataclasses.replace(spec, settings=(("size", 4), ("skip_corrupt", False)))
+    assert prepare(other_size, root, identity, workers=1).images.shape[-1] == 4
+    assert prepare(spec, root, {**identity, "sha256": "changed"}, workers=1).folder != first.folder
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "00.png")
+    changed = prepare(spec, root, identity, workers=1)
+    assert changed.fingerprint != first.fingerprint
+
+
+def test_verify_sees_a_changed_cache(place):
+    spec, root, identity = place
+    found = prepare(spec, root, identity, workers=1)
+    images = np.load(found.folder / "images.npy", mmap_mode="r+")
+    images[5] ^= 1
+    images.flush()
+    assert verify_pixels(spec, root, found) == ["05.png"]
+
+
+def test_too_little_disk_is_said_before_anything_is_written(place, monkeypatch):
+    spec, root, identity = place
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("usage", (), {"free": 100})())
+    with pytest.raises(UsageError, match=r"needs 0\.00 GB.*are free"):
+        prepare(spec, root, identity, workers=1)
+
+
+def test_a_damaged_cache_is_named(place):
+    spec, root, identity = place
+    found = prepare(spec, root, identity, workers=1)
+    (found.folder / "labels.npy").write_bytes(b"x")
+    with pytest.raises(UsageError, match="damaged"):
+        prepare(spec, root, identity, workers=1)

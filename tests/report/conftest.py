@@ -1,0 +1,41 @@
+"""The synthetic runs, and one report of them that all tests of the pages share."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.plugins import load_file
+
+
+@pytest.fixture(scope="session")
+def synthetic():
+    return load_file(Path(__file__).with_name("fixtures.py"))
+
+
+HOSTILE = '<img src=x onerror="alert(1)">'
+
+
+@pytest.fixture(scope="session")
+def folders(synthetic, tmp_path_factory):
+    """Return runs/ and results/: three good runs, a hostile and partial one, a failed, an interrupted, a broken one."""
+    base = tmp_path_factory.mktemp("report")
+    runs = base / "runs"
+    good = synthetic.write_runs(runs, 3)
+    hostile = synthetic.write_run(runs, 3, run_id="hostile", method=f"=1+1{HOSTILE}</script>", flags=("partial",))
+    hostile.update(run_id="../../escaped")
+    synthetic.write_run(runs, 4, status="failed", run_id="failed-run")
+    synthetic.write_run(runs, 5, status="interrupted", run_id="interrupted-run", pictures=False)
+    broken = runs / "broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    for run in good[:2]:
+        synthetic.publish(run, base / "results")
+    return runs, base / "results"
+
+
+@pytest.fixture(scope="session")
+def site(folders, tmp_path_factory):
+    """Return the summary of a built report."""
+    from harness.report.site import build
+
+    return build(*folders, tmp_path_factory.mktemp("site") / "deep" / "site", cache=False, resamples=200)

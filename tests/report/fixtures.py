@@ -1,0 +1,178 @@
+"""Synthetic runs, written through harness.store as a real run would be: known sizes, no model, no torch."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from harness.metrics.summary import summarise
+from harness.metrics.tables import FOLDS, LEVELS, ClassificationTable, LocalisationTable, quantise
+from harness.record import from_run, write_record
+from harness.rows import Row
+from harness.store import RunFolder, write_bytes, write_json, write_stage
+
+CLASSES = ("Cardiomegaly", "Mass", "Pleural_Thickening", "Hernia")  # the last has too few positives
+METHODS = ("baseline", "robust_fgsm", "gradient_penalty")
+REFERENCES = ("centre", "random_map", "whole_image")
+IMAGES, PAIRS = 160, 20
+RESAMPLES = 40
+
+
+@cache
+def reference(number: int) -> LocalisationTable:
+    """Return the table of a reference row, the same for every run."""
+    return localisation(0.15 + 0.05 * number, 900 + number)
+
+
+@cache
+def lines_of(table, resamples):
+    """Return the metrics of a table; tables are compared by identity, so references are computed once."""
+    return summarise(table, resamples=resamples)
+
+
+def classification(skill: float, seed: int = 0) -> ClassificationTable:
+    """Return N images of N/2 patients; a larger `skill` separates the classes better."""
+    shared = np.random.default_rng(7)
+    label = (shared.random((IMAGES, len(CLASSES))) < (0.4, 0.3, 0.25, 0.03)).astype(np.uint8)
+    own = np.random.default_rng(seed)
+    noise = shared.normal(size=label.shape) + 0.3 * own.normal(size=label.shape)
+    ids = np.array([f"{i:05d}" for i in range(IMAGES)])
+    patients = np.array([f"p{i // 2:04d}" for i in range(IMAGES)])
+    probability = 1 / (1 + np.exp(-(skill * (label - 0.5) + noise)))
+    return ClassificationTable(ids, patients, CLASSES, "multilabel", label, probability)
+
+
+def localisation(skill: float, seed: int = 0) -> LocalisationTable:
+    """Return pairs of an image and a class; maps of a larger `skill` overlap more with the boxes."""
+    rng = np.random.default_rng(seed)
+    classes = CLASSES[:3]
+    names = np.repeat(classes, PAIRS)
+    p = len(names)
+    levels = np.arange(LEVELS)
+    peak = np.clip(skill + 0.25 * rng.normal(size=(p, 1)), 0.02, 0.98)
+    share = peak * np.exp(-(((levels - 150) / 70.0) ** 2))
+    quantised = quantise((share * 10_000).astype(int), np.full((p, LEVELS), 10_000))
+    scores = np.clip(rng.random(p) * 0.4 + skill * 0.6, 0, 1)
+    chance = np.full(p, 0.12)
+    ids = np.array([f"{i:05d}" for i in range(p)])
+    patients = np.array([f"p{i // 2:04d}" for i in range(p)])
+    fold = (np.arange(p) % FOLDS).astype(np.int8)
+    return LocalisationTable(ids, patients, names, classes, fold, quantised, quantised, (scores > 0.4).astype(float),
+                             chance, scores, chance, chance)  # fmt: skip
+
+
+def rows_of(table, run_id, evaluation, explainer="", resamples=RESAMPLES, **fields):
+    """Return the rows of a table, with what a run adds to the metrics' fields."""
+    known = {"dataset": "chestxray14", "split": "test", "size": 112, "profile": "quick", "method": "baseline",
+             "model": "densenet121_2block", "seed": 0} | fields  # fmt: skip
+    return [
+        Row(run_id=run_id, evaluation=evaluation, evaluation_key="k" * 12, explainer=explainer, **known, **line)
+        for line in lines_of(table, resamples)
+    ]
+
+
+def picture(path: Path, seed: int, *, colour: bool, kind: str) -> None:
+    """Write one 64x64 PNG that looks like what it stands for, roughly."""
+    y, x = np.mgrid[0:64, 0:64] / 63
+    rng = np.random.default_rng(seed % 24)
+    base = 40 + 140 * np.exp(-(((x - 0.3) / 0.15) ** 2) - ((y - 0.5) / 0.35) ** 2)
+    base = base + 140 * np.exp(-(((x - 0.7) / 0.15) ** 2) - ((y - 0.5) / 0.35) ** 2) + 12 * rng.normal(size=x.shape)
+    cx, cy = 0.5 + 0.2 * np.cos(seed), 0.5 + 0.2 * np.sin(seed)
+    heat = np.exp(-(((x - cx) / 0.18) ** 2) - ((y - cy) / 0.18) ** 2)
+    grey = np.clip(base if kind != "heat" else 255 * heat, 0, 255)
+    image = np.repeat(grey[..., None], 3, 2)
+    if kind == "overlay":
+        image = image * 0.65 + 0.35 * 255 * np.stack([heat, heat**2 * 0.6, 1 - heat], 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(path)
+
+
+def gallery(folder: Path, seed: int, samples: int = 6) -> None:
+    """Write a gallery of fixed samples, and two of its own choice."""
+    entries = []
+    for i in range(samples):
+        why = "fixed" if i < samples - 2 else ("best", "worst")[i % 2]
+        identity = i if why == "fixed" else 20 + seed + i
+        names = {kind: f"{identity:03d}-{kind}.png" for kind in ("image", "heat", "overlay")}
+        for kind, name in names.items():
+            picture(folder / "gallery" / name, identity + (0 if kind == "image" else 3 * seed), colour=True, kind=kind)
+        entries.append({"id": f"{identity:05d}", "class_name": CLASSES[i % 3], "why": why, "probability": 0.5 + 0.05 * i,
+                        "positive": True, "scores": {"iou": 0.1 * i}, "boxes": [[0.2, 0.25, 0.5, 0.7]], **names})  # fmt: skip
+    write_json(folder / "gallery" / "gallery.json", entries)
+
+
+def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: str = "", pictures: bool = True,
+              flags: tuple[str, ...] = (), resamples: int = RESAMPLES, method: str = "", seed: int | None = None,
+              tables: dict | None = None) -> RunFolder:  # fmt: skip
+    """Write one run. `number` decides method, seed and how good it is; `tables` are taken as they are."""
+    method = method or METHODS[number % len(METHODS)]
+    seed = number // len(METHODS) if seed is None else seed
+    run = RunFolder(runs_dir / (run_id or f"{method}-chestxray14-s{seed}-{number:012x}"))
+    changed = "epsilon = 0.01" if method == "robust_fgsm" and seed % 2 else ""
+    fields = {"method": method, "seed": seed, "settings": changed, "flags": flags}
+    info = {
+        "status": status,
+        "spec": {"method": method, "dataset": "chestxray14", "model": "densenet121_2block", "seed": seed,
+                 "profile": "quick", "precision": "fp32", "limit": None},
+        "settings": [
+            {"component": f"method {method}", "name": "epsilon", "type": "float", "value": 0.01 if changed else 0.005,
+             "default": 0.005, "unit": "Linf radius, [0,1] pixels", "source": "Khakzar 2019, 3.4",
+             "help": "size of the step", "set_by": "--set" if changed else "default"},
+            {"component": f"method {method}", "name": "epochs", "type": "int", "value": 12, "default": 40,
+             "unit": "epochs", "source": "", "help": "at most", "set_by": "dataset"},
+        ],
+        "start_from": None,
+        "classes": list(CLASSES),
+        "task": "multilabel",
+        "dataset": {"name": "chestxray14", "size": 112, "fingerprint": "3f" * 32, "notes": ["subset"],
+                    "counts": {"train": 800, "validation": 90, "test": IMAGES},
+                    "positives": {c: {"train": 99, "validation": 9, "test": 40 - i} for i, c in enumerate(CLASSES)}},
+        "fit": {"key": "f" * 12, "epochs": 8, "best_epoch": 5, "best_validation_loss": 0.4213, "stopped": "validation",
+                "images_per_second": 39.2, "seconds": 1630.0, "weights_sha256": "ab" * 32, "device": "cpu"},
+        "provenance": {"created": "2026-11-20T10:00:00+00:00", "git": {"sha": "0" * 40, "dirty": False},
+                       "python": "3.11.9", "platform": "Linux x86_64", "packages": {"harness": "0.1.0"}, "device": "cpu"},
+        "missing_evaluations": {"robustness": "this version of harness does not have it yet"},
+    }  # fmt: skip
+    if status == "failed":
+        info["error"] = "the loss is not a number at epoch 2"
+    run.update(**info)
+    history = [
+        {"epoch": e, "train_loss": 0.9 * 0.85**e + 0.1, "validation_loss": 0.95 * 0.9**e + 0.1 + 0.004 * max(0, e - 5) ** 2,
+         "learning_rate": 0.01, "seconds": 200.0, "images_per_second": 39.2}
+        for e in range(1, 9)
+    ]  # fmt: skip
+    write_bytes(run.fit / "history.jsonl", "".join(json.dumps(h) + "\n" for h in history).encode())
+    if status == "failed":
+        return run
+    skill = 0.4 + 0.9 * (number % len(METHODS))
+    made = tables or {
+        "classification": classification(skill, number),
+        "cam": localisation(0.35 + 0.1 * (number % 3), number),
+        "saliency": localisation(0.2 + 0.12 * (number % 3), number + 50),
+        **{name: reference(i) for i, name in enumerate(REFERENCES)},
+    }
+    for name, table in made.items():
+        explainer = "" if name == "classification" else name
+        evaluation = table.evaluation
+        stage = f"{evaluation}-{explainer}" if explainer else evaluation
+        info = {"evaluation": evaluation, "explainer": explainer, "reference": explainer in REFERENCES, "key": "k" * 12,
+                "settings": [], "seconds": 12.5, "device": "cpu", "precision": "fp32",
+                "passes": {"forward": 1, "backward": int(explainer == "saliency")}}  # fmt: skip
+        with run.new_stage(stage, f"{number:012x}") as folder:
+            rows = rows_of(table, run.run_id, evaluation, explainer, resamples, **fields)
+            write_stage(folder, info, rows, table.to_frame())
+            if pictures and explainer in ("cam", "saliency"):
+                gallery(folder, number + (explainer == "saliency"))
+    return run
+
+
+def write_runs(runs_dir: Path, count: int = 3, **options) -> list[RunFolder]:
+    """Write `count` runs of three methods."""
+    return [write_run(runs_dir, i, **options) for i in range(count)]
+
+
+def publish(run: RunFolder, results_dir: Path) -> Path:
+    """Write a run's record."""
+    return write_record(from_run(run), results_dir)

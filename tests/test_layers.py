@@ -1,0 +1,96 @@
+"""The arrows of the design: a module imports only from its own band downwards, and plug-ins only from harness.api."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import harness
+
+PACKAGE = Path(harness.__file__).parent
+ROOT = PACKAGE.parent
+
+BANDS = [
+    {"errors", "rows", "config", "rng", "plugins", "stats", "store", "record", "provenance", "console", "metrics"},
+    {"types", "tasks", "device", "recipe"},
+    {"data", "models", "attacks", "explainers", "scores"},
+    {"fit", "evaluations", "api"},
+    {"run", "plan", "prepare", "report", "publish", "listing"},
+    {"commands", "pages"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(BANDS) for name in names}
+TORCH_FREE = {*BANDS[0], "report", "publish", "listing", "pages", "commands", "cli"}
+SIBLINGS = BANDS[2]
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py") if "plugin_files" not in p.parts)
+
+
+def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_only else list(ast.walk(tree))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in nodes:
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "harness" else [node.module]
+            yield from names
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_point_downwards(path: Path):
+    mine = part_of(path)
+    if mine == "__init__":
+        return
+    assert mine in LEVEL, f"{mine} has no band: add it to BANDS and to the design"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "harness" or len(parts) < 2 or parts[1].startswith("__"):
+            continue
+        theirs = parts[1]
+        assert theirs != "api", f"{path}: nothing in harness imports harness.api"
+        assert LEVEL[theirs] <= LEVEL[mine], f"{path}: {mine} imports {theirs}, which lies above it"
+        if mine in SIBLINGS and theirs in SIBLINGS:
+            assert mine == theirs, f"{path}: siblings never import each other"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if part_of(p) in TORCH_FREE], ids=lambda p: p.name)
+def test_no_torch_at_import(path: Path):
+    heavy = {n.split(".")[0] for n in imports(path, top_only=True)} & {"torch", "torchvision", "captum", "foolbox"}
+    assert not heavy
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("methods/*.py"), *ROOT.glob("datasets/*.py")]), ids=lambda p: p.name)
+def test_plugin_files_import_harness_api_alone(path: Path):
+    ours = [n for n in imports(path) if n.split(".")[0] == "harness"]
+    assert set(ours) == {"harness.api"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_special_case_for_a_method_or_a_dataset(path: Path):
+    names = {p.stem for folder in ("methods", "datasets") for p in (ROOT / folder).glob("*.py")}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Compare):
+            constants = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+            assert not constants & names, f"{path}, line {node.lineno}"
+
+
+def test_plugin_folders_are_no_packages():
+    assert not (ROOT / "methods" / "__init__.py").exists()
+    assert not (ROOT / "datasets" / "__init__.py").exists()
