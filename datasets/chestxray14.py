@@ -1,7 +1,7 @@
 """NIH ChestX-ray14 (Wang et al. 2017, arXiv:1705.02315): 112,120 radiographs, 14 findings, 984 boxes.
 
-Read as downloaded: images/*.png in one folder or in images_001 ... images_012, Data_Entry_2017*.csv, BBox_List_2017.csv,
-train_val_list.txt and test_list.txt. The official test list is the test split; the rest is split 90/10 into training
+Read as downloaded: images/*.png in one folder or in images_001 ... images_012, Data_Entry_2017*.csv,
+BBox_List_2017.csv, train_val_list.txt and test_list.txt. The official test list is the test split; the rest is split 90/10 into training
 and validation by patient. Boxes are in pixels of the 1024 x 1024 originals, whatever size the images are stored at.
 """
 
@@ -202,8 +202,8 @@ def _boxes(root: Path, ids: pd.Series, *, subset: bool, labelled: set[str]) -> p
     unknown = table.loc[~table["Image Index"].isin(labelled), "Image Index"]
     if len(unknown):
         raise UsageError(
-            f"chestxray14: {path} has a box for the unknown image {unknown.iloc[0]!r} (one of {len(unknown)}): it is not "
-            "in the label file. Fetch both files again."
+            f"chestxray14: {path} has a box for the unknown image {unknown.iloc[0]!r} (one of {len(unknown)}): it is "
+            "not in the label file. Fetch both files again."
         )
     try:
         x, y, w, h = (table[c].astype(float).to_numpy() / BOX_FRAME for c in BOX_FIELDS[2:])

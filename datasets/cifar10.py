@@ -53,7 +53,7 @@ class Cifar10(Dataset):
     folders = ("cifar-10-batches-bin", "cifar-10-batches-py", "cifar10", "cifar-10")
     how_to_get = (
         "To get CIFAR-10 (170 MB):\n"
-        "  1. download cifar-10-binary.tar.gz (or cifar-10-python.tar.gz) from https://www.cs.toronto.edu/~kriz/cifar.html\n"
+        "  1. download cifar-10-binary.tar.gz (or -python) from https://www.cs.toronto.edu/~kriz/cifar.html\n"
         "  2. unpack it: tar xf cifar-10-binary.tar.gz\n"
         "  3. give --root FOLDER (cifar-10-batches-bin), or set HARNESS_DATA to the folder above it."
     )

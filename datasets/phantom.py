@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from harness.api import Dataset, Index, MultiLabel, dataset, rng_for, setting
 
-GENERATOR_VERSION = 1  # raise it with every change of a label, a box or a pixel
+GENERATOR_VERSION = 2  # raise it with every change of a label, a box or a pixel
 
 CLASSES = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
 )  # fmt: skip
-PREVALENCE = 0.11  # of each class; about four in ten images then have no finding
-PERSISTS = 0.65  # a finding of the patient is on each of his images with this probability
+PREVALENCE = 0.115  # of each class; about four in ten images then have no finding
+PERSISTS = 0.5  # a lasting finding of a patient is on each image with this probability
 VISIBLE = 0.1  # a box encloses where a finding reaches this share of its full strength
 MARKER_AGREEMENT = 0.95  # share of images of phantom_shortcut whose marker says whether the tied class is there
 
@@ -127,7 +127,8 @@ class Anatomy:
         tall = height * half
         below = y - (float(self.diaphragm(0.3 * self.half_width)) - 0.38 * tall)
         across = x - (2.0 * share - 1.0) * half - lean * below
-        from_centre = np.sqrt((across * across) / (half * half * 0.9) + (below * below) / (tall * tall))
+        pear = half * np.maximum(0.95 + 0.38 * below / tall, 0.3)  # narrow at the root of the great vessels
+        from_centre = np.sqrt((across * across) / (pear * pear) + (below * below) / (tall * tall))
         edge = smooth((1.0 - from_centre) * half / 0.03 + 0.5)
         return edge * smooth((self.diaphragm(x) - y) / 0.02 + 0.5)
 
@@ -140,7 +141,7 @@ class Anatomy:
 
 
 def anatomy(seed: int, patient: int, visit: int) -> Anatomy:
-    """Return the geometry of image number `visit` of a patient: his body, and this visit's pose and breath."""
+    """Return the geometry of image number `visit` of a patient: the body stays, pose and breath are the visit's."""
     u = Uniform(seed, "patient", patient)
     half_width = u.bell(0.325, 0.06)
     apex = u.bell(-0.345, 0.05)
@@ -154,7 +155,7 @@ def anatomy(seed: int, patient: int, visit: int) -> Anatomy:
         "root": u(0.1, 0.6),
         "heart_ratio": u.bell(0.45, 0.06),
         "large_ratio": u.bell(0.615, 0.06),
-        "heart_shape": (u(0.75, 1.0), u(0.3, 0.7), u(0.6, 0.7)),
+        "heart_shape": (u(0.8, 1.1), u(0.3, 0.7), u(0.6, 0.7)),
         "ribs": (u(0.052, 0.066), u(), u(0.25, 0.6), u(0.4, 0.85)),
         "clavicle": (u(-0.01, 0.05), u(0.15, 0.4)),
         "flesh": u(0.04, 0.15),
@@ -227,7 +228,7 @@ def atelectasis(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
         dy = y - centre[1] + slope * dx + bend * dx * dx + offset
         ends = smooth((length - np.abs(dx)) / (0.6 * length))
         extent = np.maximum(extent, ends * smooth((thick * (0.4 + 0.6 * ends) - np.abs(dy)) / 0.011 + 0.5))
-    return extent * a.lung(x, y), u(0.27, 0.38), 1.0
+    return extent * a.lung(x, y), u(0.34, 0.46), 1.0
 
 
 def cardiomegaly(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
@@ -247,36 +248,37 @@ def effusion(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
 
 
 def infiltration(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
-    """Haze with a fine net of lines over a large part of one lung."""
+    """A fine net of lines over a large part of one lung."""
     side = 1 if u() < 0.5 else -1
     centre = a.place(side, u(0.3, 0.75), u(0.35, 0.65))
     far = _spot(x, y, centre, (u(0.11, 0.16), u(0.12, 0.2)), 0.0)
     extent = smooth((1.0 - far) / 0.35) * a.lung(x, y) * (side * x > 0)
-    net = 1.0 - np.abs(2.0 * lattice(u, x, y, 0.022) - 1.0)
+    waves = lattice(u, 0.8 * x + 0.6 * y, 0.8 * y - 0.6 * x, 0.02) + lattice(u, x - 0.3 * y, y + 0.3 * x, 0.026)
+    net = np.maximum(1.0 - 1.6 * np.abs(waves - 1.0), 0.0)
     # More texture than brightness: a linear model on thumbnails must not be enough.
-    return extent, u(0.26, 0.36) * (net * net - 0.38), 0.95
+    return extent, u(0.27, 0.38) * (net * net - 0.4), 0.95
 
 
 def mass(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
     """A dense body with an irregular outline."""
     side = 1 if u() < 0.5 else -1
     centre = a.place(side, u(0.2, 0.8), u(0.3, 0.75))
-    radius = u(0.045, 0.075)
+    radius = u(0.055, 0.085)
     dx, dy = x - centre[0], y - centre[1]
     far = np.sqrt(dx * dx + dy * dy) + 1e-9
     c, s = dx / far, dy / far
     outline = 1.0 + u(-0.15, 0.15) * (c * c - s * s) + u(-0.15, 0.15) * c * s
     outline = outline + u(-0.12, 0.12) * c * (c * c - 3.0 * s * s) + u(-0.12, 0.12) * s * (3.0 * c * c - s * s)
-    return smooth((radius * outline - far) / 0.022 + 0.5) * a.lung(x, y), u(0.22, 0.32), 1.0
+    return smooth((radius * outline - far) / 0.022 + 0.5) * a.lung(x, y), u(0.28, 0.38), 1.0
 
 
 def nodule(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
     """A small round body."""
     side = 1 if u() < 0.5 else -1
     centre = a.place(side, u(0.15, 0.85), u(0.25, 0.8))
-    radius = u(0.024, 0.036)
+    radius = u(0.027, 0.04)
     far = _spot(x, y, centre, (radius, radius * u(0.85, 1.0)), u(-1.0, 1.0))
-    return smooth((1.0 - far) * radius / 0.014 + 0.4) * a.lung(x, y), u(0.3, 0.42), 1.0
+    return smooth((1.0 - far) * radius / 0.014 + 0.4) * a.lung(x, y), u(0.34, 0.46), 1.0
 
 
 def pneumonia(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
@@ -288,7 +290,7 @@ def pneumonia(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
         at = (centre[0] + u.bell(0.0, 0.1), centre[1] + u.bell(0.0, 0.11))
         far = _spot(x, y, at, (u(0.025, 0.05), u(0.02, 0.04)), u(-1.0, 1.0))
         clear = clear * (1.0 - 0.8 * smooth((1.2 - far) / 0.9))
-    return (1.0 - clear) * a.lung(x, y) * (side * x > 0), u(0.2, 0.3), 0.9
+    return (1.0 - clear) * a.lung(x, y) * (side * x > 0), u(0.26, 0.36), 0.8
 
 
 def pneumothorax(a: Anatomy, u: Uniform, x: Any, y: Any) -> Effect:
@@ -445,7 +447,7 @@ def vessels(a: Anatomy, u: Uniform, size: int) -> Field:
         return x0 + reach * t * np.cos(turned), y0 + reach * t * np.sin(turned)
 
     angle = np.linspace(-1.3, 1.35, stems)[None, :, None, None] + 0.3 * (r[..., 0:1] - 0.5)
-    bend, reach = 1.2 * (r[..., 1:2] - 0.5), (0.14 + 0.16 * r[..., 2:3]) * (0.75 + 0.45 * np.abs(angle))
+    bend, reach = 1.8 * (r[..., 1:2] - 0.5), (0.14 + 0.16 * r[..., 2:3]) * (0.75 + 0.45 * np.abs(angle))
     start = (a.inner + 0.015 + 0.02 * r[..., 3:4], hilum + 0.07 * np.sin(angle) + 0.04 * (r[..., 4:5] - 0.5))
     t = np.linspace(0.0, 1.0, steps)
     x, y = path(*start, angle, bend, reach, t)
@@ -466,7 +468,7 @@ def vessels(a: Anatomy, u: Uniform, size: int) -> Field:
 
 def wires(a: Anatomy, u: Uniform, size: int) -> Field:
     """Return leads that lie on some patients, (size,size), 1 on the wire; they go with no finding."""
-    count = int(u() * 3.0) + 1 if u() < 0.25 else 0
+    count = int(u() * 3.0) + 1 if u() < 0.15 else 0
     if not count:
         return np.zeros((size, size), dtype=np.float32)
     r = u.rng.random((count, 6, 1)) - 0.5
@@ -497,7 +499,7 @@ def draw(
     air = air * (1.0 - 0.5 * smooth((0.17 - far) / 0.17) * smooth((y - a.apex - 0.05) / 0.25))
     cloud = lattice(Uniform(seed, "cloud", patient), x, y, 0.03) - 0.5
     air = air * (1.0 + look(0.1, 0.35) * cloud) * (1.0 - look(0.0, 0.3) * smooth((y - a.apex) / 0.5))
-    marks = vessels(a, Uniform(seed, "vessels", patient), size) * lung
+    marks = vessels(a, Uniform(seed, "vessels", patient), size) * lung * (1.0 - 0.7 * heart)
     added = 0.0
     for f in found:
         extent, strength, left = FINDINGS[f.name](a, Uniform(seed, *f.seed), x, y)
@@ -510,7 +512,7 @@ def draw(
     bulk = 0.56 + look(0.16, 0.3) * under * (1.0 - 0.4 * smooth((y - a.base) / 0.3))
     core = smooth((0.2 - far) / 0.2) * smooth((y - a.apex + 0.1) / 0.25)
     bulk = bulk + (0.17 - 0.07 * under) * core + 0.1 * heart * (1.0 - under)
-    depth = body * (bulk + skeleton(a, x, y, outer, 0.25 + 0.75 * air, under, look(0.5, 1.2)))
+    depth = body * (bulk + skeleton(a, x, y, outer, 0.25 + 0.75 * air, under, look(0.4, 1.0)))
     radius, breast_x, breast_y = a.breasts
     if radius:
         breast = _spot(far, y, (breast_x, a.apex + breast_y), (radius, radius * 0.9), 0.0)
@@ -519,7 +521,7 @@ def draw(
     if bubble_r:
         at = (bubble_x, float(a.diaphragm(bubble_x)) + bubble_y)
         depth = depth - 0.16 * smooth((1.0 - _spot(x, y, at, (bubble_r * 1.5, bubble_r), 0.2)) / 0.5)
-    depth = depth - look(0.3, 0.4) * air + look(0.1, 0.2) * marks + added
+    depth = depth - look(0.3, 0.4) * air + look(0.06, 0.13) * marks + added
     depth = depth + look(0.08, 0.2) * wires(a, Uniform(seed, "wires", patient, visit), size)
     noise = Uniform(seed, "grain", patient, visit).rng.random((2, size, size), dtype=np.float32).sum(0) - 1.0
     return expose(depth, look, noise, across, down, marker, size)
@@ -536,13 +538,12 @@ def soft_tissue(a: Anatomy, x: Any, y: Any) -> Any:
     edge = side + 0.16 * smooth((armpit - y) / 0.25)
     thin = 1.0 - 0.3 * smooth((far / (side + 0.05) - 0.6) / 0.6)
     torso = smooth((edge - far) / 0.13) * shoulders * thin
-    throat = neck + 0.12 * smooth((y - top + 0.08) / 0.2)
+    throat = neck + 0.08 * smooth((y - top + 0.08) / 0.2)
     body = np.maximum(torso, 0.95 * smooth((throat - far) / 0.05))
     axis = a.half_width + 0.1 + a.arm * np.maximum(y - a.apex - 0.08, 0.0)
     arm = smooth((0.085 - np.abs(far - axis)) / 0.06) * smooth((y - a.apex - 0.02) / 0.12)
     bone = smooth((0.022 - np.abs(far - axis)) / 0.015) * smooth((y - a.apex - 0.08) / 0.05)
-    body = np.maximum(body, 0.75 * arm + 0.12 * bone)
-    return body
+    return np.maximum(body, 0.75 * arm + 0.12 * bone)
 
 
 def skeleton(a: Anatomy, x: Any, y: Any, outer: Any, clear: Any, under: Any, bone: float) -> Any:
@@ -589,11 +590,16 @@ def expose(
     film = look(0.0, 14.0) + 240.0 * look(0.9, 1.05) * film
     edges = [look(0.01, 0.05) if look() < 0.12 else 0.0 for _ in range(4)]
     outside = (across < edges[0]) | (across > 1.0 - edges[1]) | (down < edges[2]) | (down > 1.0 - edges[3])
-    film = film + look(3.0, 15.0) * blur(noise, 0.15)  # the detector's grain
+    film = film + look(3.0, 11.0) * blur(noise, 0.15)  # the detector's grain
     film = np.where(outside, look(0.0, 12.0), film)
     if marker is not None:
         film = film + (marker.grey - film) * marker.cover(size)
     return np.rint(np.clip(film, 0.0, 255.0)).astype(np.uint8)
+
+
+def _box_table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    corners = ["x0", "y0", "x1", "y1"]
+    return pd.DataFrame(rows, columns=["id", "class_name", *corners]).astype(dict.fromkeys(corners, float))
 
 
 @dataset("phantom", source="ours: drawn by its own code; class names of ChestX-ray14 (Wang 2017, arXiv:1705.02315)")
@@ -612,7 +618,7 @@ class Phantom(Dataset):
     default_model: ClassVar[str] = "densenet121_2block"
     schedule: ClassVar[Mapping[str, Any]] = {"learning_rate": 0.01, "max_epochs": 6, "one_cycle": True}
     needs_root: ClassVar[bool] = False
-    smoke: ClassVar[dict[str, object]] = {"n_train": 24, "n_validation": 16, "n_test": 16, "size": 32}
+    smoke: ClassVar[dict[str, object]] = {"n_train": 96, "n_validation": 16, "n_test": 16, "size": 32}
     tied: ClassVar[str] = ""  # the class that the marker goes with in train and validation
 
     def index(self, root: Path) -> Index:
@@ -635,13 +641,12 @@ class Phantom(Dataset):
                         shortcuts.append((name, self.tied, *marker_of(self.data_seed, patient, visit).box))
                     rows.append((name, f"p{patient:05d}", split, patient, visit, int(marked)))
                 patient += 1
-        columns = ["id", "class_name", "x0", "y0", "x1", "y1"]
         return Index(
             samples=pd.DataFrame(rows, columns=["id", "patient", "split", "number", "visit", "marked"]),
             labels=np.array(labels, dtype=np.uint8).reshape(-1, len(CLASSES)),
             classes=CLASSES,
-            boxes=pd.DataFrame(boxes, columns=columns),
-            shortcuts=pd.DataFrame(shortcuts, columns=columns),
+            boxes=_box_table(boxes),
+            shortcuts=_box_table(shortcuts),
         )
 
     def _marked(self, patient: int, visit: int, split: str, tied: bool) -> bool:

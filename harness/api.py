@@ -36,6 +36,7 @@ _HOME = {
     "choose": "harness.attacks.fgsm",
     "Classifier": "harness.models.classifier",
     "GlobalAverageLinear": "harness.models.classifier",
+    "Normalise": "harness.models.classifier",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from harness.errors import UsageError as UsageError
     from harness.models.classifier import Classifier as Classifier
     from harness.models.classifier import GlobalAverageLinear as GlobalAverageLinear
+    from harness.models.classifier import Normalise as Normalise
     from harness.plugins import attack as attack
     from harness.plugins import dataset as dataset
     from harness.plugins import evaluation as evaluation

@@ -102,7 +102,7 @@ def _hint(component: Any, field: dataclasses.Field[Any]) -> Any:
     """Return a field's type. Other annotations of the class stay unread: they may name types that are not imported."""
     if not isinstance(field.type, str):
         return field.type
-    owner = next(c for c in component.__mro__ if field.name in c.__dict__.get("__annotations__", {}))
+    owner = next(c for c in component.__mro__ if field.name in inspect.get_annotations(c))
     return eval(field.type, vars(sys.modules[owner.__module__]))
 
 
@@ -190,8 +190,7 @@ def route(assignments: Iterable[str], components: Mapping[str, Any]) -> dict[str
             if owner not in components:
                 known = ", ".join(components)
                 raise UsageError(
-                    f"--set {text!r}: {owner!r} is not part of this run.{closest(owner, components)} "
-                    f"Selected: {known}."
+                    f"--set {text!r}: {owner!r} is not part of this run.{closest(owner, components)} Selected: {known}."
                 )
         else:
             owners = [name for name, cls in components.items() if field in fields_of(cls)]

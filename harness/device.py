@@ -80,7 +80,7 @@ def keep_allocations() -> bool:
 
 
 @contextmanager
-def memory_advice(batch_size: int, option: str = "--batch-size") -> Iterator[None]:
+def memory_advice(batch_size: int, option: str = "--batch-size ") -> Iterator[None]:
     """Turn running out of memory into an error that names a batch size to try."""
     try:
         yield
@@ -88,12 +88,10 @@ def memory_advice(batch_size: int, option: str = "--batch-size") -> Iterator[Non
         smaller = max(1, batch_size // 2)
         raise HarnessError(
             f"out of memory with {batch_size} images at once ({str(error).splitlines()[0][:160]}). "
-            f"Try {option} {smaller}, a smaller image size, or --device cpu."
+            f"Try {option}{smaller}, a smaller image size, or --device cpu."
         ) from error
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise
         smaller = max(1, batch_size // 2)
-        raise HarnessError(
-            f"out of memory with {batch_size} images at once. Try {option} {smaller}."
-        ) from error
+        raise HarnessError(f"out of memory with {batch_size} images at once. Try {option} {smaller}.") from error

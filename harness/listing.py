@@ -78,7 +78,9 @@ def show(kind: str, name: str, plugins: Sequence[str]) -> dict[str, Any]:
         "source": component.source,
         "version": component.version,
         "file": _short(component.file),
-        "settings": [{**dataclasses.asdict(s), "value": _plain(s.value), "default": _plain(s.default)} for s in settings],
+        "settings": [
+            {**dataclasses.asdict(s), "value": _plain(s.value), "default": _plain(s.default)} for s in settings
+        ],
         **({"schedule": {k: _plain(v) for k, v in schedule.items()}} if schedule else {}),
     }
 

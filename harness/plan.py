@@ -46,7 +46,7 @@ class RunSpec:
     def public(self) -> dict[str, Any]:
         """Return the spec as run.json keeps it: without the places of this machine."""
         kept = dataclasses.asdict(self)
-        for place in ("root", "runs_dir", "device", "existing"):
+        for place in ("root", "runs_dir", "device", "existing", "config"):
             kept.pop(place)
         kept["checkpoint"] = self.checkpoint.name if self.checkpoint else None
         kept["plugins"] = [Path(p).name for p in self.plugins]
@@ -105,11 +105,24 @@ class Plan:
         values = tuple(sorted((s.name, s.value) for s in self.dataset.settings))
         return DatasetSpec(self.spec.dataset, values, self.catalogue.paths)
 
+    def assignments(self) -> list[str]:
+        """Return what the user set in this plan, as `component.field=value`, for doing it again."""
+        return [
+            f"{part.component.name}.{s.name}={','.join(map(str, s.value)) if isinstance(s.value, tuple) else s.value}"
+            for part in self.parts
+            for s in part.settings
+            if s.set_by not in ("default", "dataset")
+        ]
+
+    @property
+    def parts(self) -> list[Part]:
+        """Return every component of the run."""
+        return [self.method, self.dataset, self.model, *self.explainers.values(), *self.evaluations.values()]
+
     def settings(self) -> list[dict[str, Any]]:
         """Return every resolved setting, as run.json keeps them."""
-        parts = [self.method, self.dataset, self.model, *self.explainers.values(), *self.evaluations.values()]
         listed = []
-        for part in parts:
+        for part in self.parts:
             for setting in part.settings:
                 entry = dataclasses.asdict(setting)
                 listed.append(entry | {"value": _plain(setting.value), "default": _plain(setting.default)})
@@ -123,6 +136,8 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
         raise UsageError(f"--profile {spec.profile!r}: expected {' or '.join(PROFILES)}.")
     if spec.limit is not None and spec.limit < 1:
         raise UsageError(f"--limit {spec.limit}: expected at least 1 sample.")
+    if spec.checkpoint is not None and not spec.checkpoint.is_file():
+        raise UsageError(f"--checkpoint {spec.checkpoint}: expected a file of weights, nothing is there.")
     chain = _chain(found, spec.method)
     dataset = found.find("dataset", spec.dataset)
     dataset_class = dataset.load()
@@ -189,9 +204,7 @@ def _selected(spec: RunSpec, found: Catalogue) -> tuple[list[Component], list[Co
     return explainers + references, evaluations, missing
 
 
-def _route(
-    sets: tuple[str, ...], selected: Mapping[str, Any], starts: Mapping[str, Any]
-) -> dict[str, dict[str, str]]:
+def _route(sets: tuple[str, ...], selected: Mapping[str, Any], starts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Route assignments: bare fields to the components named by the user, `name.field` to their starts as well."""
     qualified = {s for s in sets if split_assignment(s)[0].rpartition(".")[0] in starts}
     routed = route([s for s in sets if s not in qualified], selected)

@@ -153,9 +153,7 @@ def _scan(path: Path, module: str | None) -> Iterator[Component]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"plug-in {path} is not valid Python: {error}. Mend the file, or leave it out."
-        ) from None
+        raise UsageError(f"plug-in {path} is not valid Python: {error}. Mend the file, or leave it out.") from None
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
@@ -238,9 +236,7 @@ def catalogue(paths: Sequence[str | Path] = (), cwd: Path | None = None) -> Cata
         add(_python_files(PACKAGE / folder), f"harness.{folder}")
     for path in map(Path, paths):
         if not path.exists():
-            raise UsageError(
-                f"--plugin {path}: expected a Python file or a folder of them; nothing is there."
-            )
+            raise UsageError(f"--plugin {path}: expected a Python file or a folder of them; nothing is there.")
         add(_python_files(path))
     for folder in PLUGIN_FOLDERS:
         place = checkout_folder(folder, cwd)

@@ -56,9 +56,7 @@ class Chosen:
     root: Path
 
 
-def choose(
-    dataset: str, root: Path | None, sets: Sequence[str], size: int | None, plugins: Sequence[str]
-) -> Chosen:
+def choose(dataset: str, root: Path | None, sets: Sequence[str], size: int | None, plugins: Sequence[str]) -> Chosen:
     """Resolve a dataset's name, settings and root."""
     found = catalogue(plugins)
     component = found.find("dataset", dataset)
@@ -73,11 +71,11 @@ def describe(index: Index) -> dict[str, Any]:
     """Return the counts of an index: images and patients per split, positives per class, boxes."""
     samples = index.samples
     return {
-        "images": {s: int((samples["split"] == s).sum()) for s in SPLITS},
-        "patients": {s: int(samples.loc[samples["split"] == s, "patient"].nunique()) for s in SPLITS},
+        "images": {s: len(index.of_split(s)) for s in SPLITS},
+        "patients": {s: len(set(samples["patient"].to_numpy()[index.of_split(s)])) for s in SPLITS},
         "positives": {c: int(n) for c, n in zip(index.classes, index.labels.sum(0), strict=True)},
         "boxes": len(index.boxes),
-        "boxed images": int(index.boxes["id"].nunique()),
+        "boxed images": len(set(index.boxes["id"])),
         "notes": list(index.notes),
     }
 
@@ -113,11 +111,11 @@ def prepare(
     wrong: list[str] = []
     if verify:
         with reporter.task(f"verify {dataset}") as update:
-            wrong = cache.verify_pixels(
-                chosen.spec, chosen.root, prepared, lambda done, of: update(done, of, "")
-            )
+            wrong = cache.verify_pixels(chosen.spec, chosen.root, prepared, lambda done, of: update(done, of, ""))
         entry["differing from the files"] = wrong
-    found = [f"{len(wrong)} images differ from their files. Remove {prepared.folder} and prepare again."] if wrong else []
+    found = (
+        [f"{len(wrong)} images differ from their files. Remove {prepared.folder} and prepare again."] if wrong else []
+    )
     return Report(entry, found)
 
 

@@ -36,9 +36,7 @@ def _git(*arguments: str) -> str | None:
 
 def collect() -> dict[str, Any]:
     """Return git state, package versions and machine, as run.json keeps them. Paths and host names stay out."""
-    tracked = (
-        _git("ls-files", "--error-unmatch", "__init__.py") is not None
-    )  # else: installed inside another checkout
+    tracked = _git("ls-files", "--error-unmatch", "__init__.py") is not None  # else: installed inside another checkout
     sha = _git("rev-parse", "HEAD") if tracked else None
     versions = {}
     for package in PACKAGES:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 from harness.errors import UsageError
 from harness.rows import Row, from_json
@@ -69,9 +71,7 @@ def from_run(run: RunFolder) -> Result:
         epochs = [json.loads(line) for line in lines]
     except ValueError as error:
         raise UsageError(f"{history}: cannot be read ({error}). Remove the run and make it again.") from None
-    return Result(
-        run.info, [stage_result(s) for s in run.stages()], run.folder, published=False, history=epochs
-    )
+    return Result(run.info, [stage_result(s) for s in run.stages()], run.folder, published=False, history=epochs)
 
 
 def from_record(path: Path) -> Result:
@@ -84,32 +84,38 @@ def from_record(path: Path) -> Result:
             )
         run, stages, history = content["run"], content["stages"], content["history"]
         str(run["run_id"])
-        parsed = [(s["name"], s["info"], [from_json(r) for r in s["rows"]]) for s in stages]
+        parsed = [(s["name"], s["info"], [from_json(r) for r in s["rows"]], list(s["columns"])) for s in stages]
     except (KeyError, TypeError) as error:
         raise UsageError(f"{path}: not a record of harness (no {error}). Publish the run again.") from None
 
-    def reader(name: str) -> Callable[[], pd.DataFrame]:
+    def reader(name: str, columns: list[str]) -> Callable[[], pd.DataFrame]:
         def read() -> pd.DataFrame:
-            frame = pd.read_parquet(path.with_suffix(".parquet"))
-            mine = frame[frame["stage"] == name].drop(columns="stage")
-            return mine.dropna(axis=1, how="all").reset_index(drop=True)
+            samples = path.with_suffix(".parquet")
+            try:
+                frame = pd.read_parquet(samples, columns=columns, filters=[("stage", "==", name)])
+            except (OSError, ValueError, KeyError) as error:
+                raise UsageError(f"{samples}: cannot be read ({error}). Publish the run again.") from None
+            return frame.reset_index(drop=True)
 
         return read
 
-    return Result(
-        run, [StageResult(n, i, r, reader(n)) for n, i, r in parsed], path, published=True, history=history
-    )
+    found = [StageResult(name, stage_info, rows, reader(name, columns)) for name, stage_info, rows, columns in parsed]
+    return Result(run, found, path, published=True, history=history)
 
 
 def write_record(result: Result, folder: Path) -> Path:
     """Write a result's record into `folder` and return its JSON file. The Parquet is written first."""
     path = folder / f"{result.run_id}.json"
-    frames = [stage.read_samples().assign(stage=stage.name) for stage in result.stages]
+    frames = {stage.name: stage.read_samples() for stage in result.stages}
     if frames:
         buffer = io.BytesIO()
-        pd.concat(frames, ignore_index=True).to_parquet(buffer, compression="zstd", index=False)
+        parts = [pa.Table.from_pandas(f.assign(stage=name), preserve_index=False) for name, f in frames.items()]
+        parquet.write_table(pa.concat_tables(parts, promote_options="permissive"), buffer, compression="zstd")
         write_bytes(path.with_suffix(".parquet"), buffer.getvalue())
-    stages = [{"name": s.name, "info": s.info, "rows": [r.to_json() for r in s.rows]} for s in result.stages]
+    stages = [
+        {"name": s.name, "info": s.info, "rows": [r.to_json() for r in s.rows], "columns": list(frames[s.name].columns)}
+        for s in result.stages
+    ]
     write_json(
         path,
         {"record_schema": RECORD_SCHEMA, "run": result.info, "stages": stages, "history": result.history},

@@ -44,9 +44,7 @@ class Row:
     split: str = _f("split that was scored")
     size: int = _f("side of the square input, in pixels")
     profile: str = _f("evaluation sizes: quick or paper; never mixed in ranks")
-    evaluation_settings: str = _f(
-        "settings of the evaluation that differ from its defaults, as text", default=""
-    )
+    evaluation_settings: str = _f("settings of the evaluation that differ from its defaults, as text", default="")
     method: str = _f("name of the method")
     model: str = _f("name of the architecture")
     settings: str = _f("settings of the method that differ from its defaults, as text", default="")
@@ -54,16 +52,10 @@ class Row:
     explainer: str = _f("name of the explainer; empty where none is involved", default="")
     attack: str = _f("name of the attack; empty where none is involved", default="")
     variant: str = _f("variant or mode of the metric; empty for the protocol's default", default="")
-    class_name: str = _f(
-        "class, or `macro` (mean over the classes that could be scored), or `all`", default="all"
-    )
+    class_name: str = _f("class, or `macro` (mean over the classes that could be scored), or `all`", default="all")
     threshold: float | None = _f("T(IoU), where the metric has one", default=None)
-    resolution: int | None = _f(
-        "side of the grid of explanation cells, where the metric has one", default=None
-    )
-    radius: float | None = _f(
-        "perturbation radius, RMSE in [0,1] pixels, where the metric has one", default=None
-    )
+    resolution: int | None = _f("side of the grid of explanation cells, where the metric has one", default=None)
+    radius: float | None = _f("perturbation radius, RMSE in [0,1] pixels, where the metric has one", default=None)
     value: float = _f("the number; null where it could not be measured")
     low: float = _f("lower end of the 95 % interval", default=math.nan)
     high: float = _f("upper end of the 95 % interval", default=math.nan)
@@ -94,9 +86,7 @@ def from_json(record: Mapping[str, Any]) -> Row:
     for f in dataclasses.fields(Row):
         if f.name not in record:
             if f.default is dataclasses.MISSING:
-                raise UsageError(
-                    f"a row has no field {f.name!r}. Regenerate it with this version of harness."
-                )
+                raise UsageError(f"a row has no field {f.name!r}. Regenerate it with this version of harness.")
             continue
         value = record[f.name]
         kind = hints[f.name]
@@ -105,15 +95,11 @@ def from_json(record: Mapping[str, Any]) -> Row:
         if f.name == "flags" and isinstance(value, list):
             value = tuple(value)
         if not _matches(value, kind):
-            raise UsageError(
-                f"a row's field {f.name!r} holds {value!r}, expected {_json_type(kind)['type']}."
-            )
-        values[f.name] = float(value) if kind is float else value
+            raise UsageError(f"a row's field {f.name!r} holds {value!r}, expected {_json_type(kind)['type']}.")
+        values[f.name] = float(typing.cast(float, value)) if kind is float else value
     extra = sorted(set(record) - set(values))
     if extra:
-        raise UsageError(
-            f"a row has unknown fields {', '.join(extra)}. It was written by another version of harness."
-        )
+        raise UsageError(f"a row has unknown fields {', '.join(extra)}. It was written by another version of harness.")
     return Row(**values)
 
 
@@ -140,22 +126,21 @@ def _json_type(kind: Any) -> dict[str, Any]:
         return {"type": names}
     if typing.get_origin(kind) is tuple:
         return {"type": "array", "items": {"type": "string"}}
-    names = {
+    single: dict[Any, Any] = {
         float: ["number", "null"],
         int: "integer",
         str: "string",
         bool: "boolean",
         types.NoneType: "null",
     }
-    return {"type": names[kind]}
+    return {"type": single[kind]}
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of one row."""
     hints = typing.get_type_hints(Row)
     properties = {
-        f.name: {**_json_type(hints[f.name]), "description": f.metadata["description"]}
-        for f in dataclasses.fields(Row)
+        f.name: {**_json_type(hints[f.name]), "description": f.metadata["description"]} for f in dataclasses.fields(Row)
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

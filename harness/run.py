@@ -96,9 +96,11 @@ def evaluate(run: str, changes: dict[str, Any], runs_dir: Path, reporter: Report
         raise UsageError(f"run {folder.run_id} has no trained model yet. Give its `harness run` command again first.")
     stored = {k: tuple(v) if isinstance(v, list) else v for k, v in info["spec"].items()}
     stored |= {"checkpoint": None, "plugins": (), "runs_dir": runs_dir}
-    known = {f.name for f in dataclasses.fields(RunSpec)}
-    spec = RunSpec(**{k: v for k, v in {**stored, **changes}.items() if k in known})
-    plan = dataclasses.replace(make(spec), before=None)
+    sets, chosen = stored.pop("sets"), {k: v for k, v in changes.items() if k != "sets"}
+    spec = RunSpec(**{**stored, **chosen})
+    names = {part.component.name for part in make(spec).parts}
+    kept = tuple(s for s in sets if s.partition(".")[0] in names)  # not those of explainers that are not asked for now
+    plan = dataclasses.replace(make(dataclasses.replace(spec, sets=(*kept, *changes.get("sets", ())))), before=None)
     prepared = prepare_data(plan, reporter)
     if prepared.fingerprint != info["dataset"]["fingerprint"]:
         raise UsageError(
@@ -161,7 +163,7 @@ def describe(work: Work, start_from: str | None) -> dict[str, Any]:
     return {
         "status": "running",
         "message": "",
-        "spec": plan.spec.public() | {"model": plan.model.component.name},
+        "spec": plan.spec.public() | {"model": plan.model.component.name, "sets": plan.assignments()},
         "settings": plan.settings(),
         "start_from": start_from,
         "classes": list(index.classes),

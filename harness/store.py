@@ -56,9 +56,7 @@ def writing(path: Path) -> Iterator[None]:
                 f"{path}: cannot be written ({error.strerror}). Choose a writable folder, for runs by --runs-dir."
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise UsageError(
-                f"{path}: expected a folder; a file is in the way. Move it, or choose another."
-            ) from error
+            raise UsageError(f"{path}: expected a folder; a file is in the way. Move it, or choose another.") from error
         raise
 
 
@@ -214,17 +212,13 @@ def find_run(runs_dir: Path, name: str) -> RunFolder:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise UsageError(
-            f"run {name!r} is not unique: {', '.join(r.run_id for r in matches)}. Write more of it."
-        )
+        raise UsageError(f"run {name!r} is not unique: {', '.join(r.run_id for r in matches)}. Write more of it.")
     raise UsageError(
         f"no run {name!r} in {runs_dir}.{closest(name, known)} `harness list runs` shows all {len(known)} of them."
     )
 
 
-def write_stage(
-    folder: Path, info: Mapping[str, Any], rows: Sequence[Row], samples: pd.DataFrame | None
-) -> None:
+def write_stage(folder: Path, info: Mapping[str, Any], rows: Sequence[Row], samples: pd.DataFrame | None) -> None:
     """Write stage.json, rows.json and samples.parquet into the folder that `new_stage` gave."""
     write_json(folder / "stage.json", dict(info))
     write_json(folder / "rows.json", [row.to_json() for row in rows])

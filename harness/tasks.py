@@ -34,9 +34,7 @@ class MultiLabel:
             positives = y.sum()
             negatives = y.numel() - positives
             beta = (negatives / positives.clamp(min=1)).where(positives > 0, positives.new_ones(()))
-        per_label = binary_cross_entropy_with_logits(
-            logits.float(), y.float(), pos_weight=beta, reduction="none"
-        )
+        per_label = binary_cross_entropy_with_logits(logits.float(), y.float(), pos_weight=beta, reduction="none")
         return per_label.sum(1).mean()
 
     def probability(self, logits: Tensor) -> Tensor:

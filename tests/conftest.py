@@ -5,15 +5,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threaded processes on two cores are 10-30 times slower
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).parents[1]
-TINY = (
-    "phantom.size=32", "n_train=48", "n_validation=16", "n_test=240", "max_epochs=1",
-    "classification.resamples=50", "localisation.resamples=50",
-)  # fmt: skip
+from support import TINY
 
 
 @pytest.fixture(autouse=True, scope="session")

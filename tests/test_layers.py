@@ -76,7 +76,9 @@ def test_no_torch_at_import(path: Path):
     assert not heavy
 
 
-@pytest.mark.parametrize("path", sorted([*ROOT.glob("methods/*.py"), *ROOT.glob("datasets/*.py")]), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("methods/*.py"), *ROOT.glob("datasets/*.py")]), ids=lambda p: p.name
+)
 def test_plugin_files_import_harness_api_alone(path: Path):
     ours = [n for n in imports(path) if n.split(".")[0] == "harness"]
     assert set(ours) == {"harness.api"}

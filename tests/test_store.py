@@ -41,9 +41,14 @@ def test_full_precision_round_trip(tmp_path):
 
 def test_a_stage_is_complete_or_absent(tmp_path):
     run = RunFolder(tmp_path / "a")
-    with pytest.raises(RuntimeError, match="in the middle"), run.new_stage("classification", "k1") as place:
-        write_json(place / "rows.json", [])
-        raise RuntimeError("in the middle")
+
+    def stop_in_the_middle():
+        with run.new_stage("classification", "k1") as place:
+            write_json(place / "rows.json", [])
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        stop_in_the_middle()
     assert run.stages() == []
     assert not list((run.folder / "evaluations").iterdir())
     stage(run)

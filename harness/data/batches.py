@@ -83,5 +83,7 @@ def augment(x: Tensor, how: str, rng: torch.Generator) -> Tensor:
     dy, dx = (torch.randint(0, 2 * pad + 1, (b, 1), generator=rng).to(x.device) for _ in range(2))
     rows = dy + torch.arange(height, device=x.device)  # (B,H)
     columns = dx + torch.arange(width, device=x.device)  # (B,W)
-    picked = padded.permute(0, 2, 3, 1)[torch.arange(b, device=x.device)[:, None, None], rows[:, :, None], columns[:, None]]
+    picked = padded.permute(0, 2, 3, 1)[
+        torch.arange(b, device=x.device)[:, None, None], rows[:, :, None], columns[:, None]
+    ]
     return picked.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -97,7 +97,9 @@ def open_cache(folder: Path) -> Prepared:
         if len(images) != len(index):
             raise ValueError(f"{len(images)} images for {len(index)} samples")
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{folder}: the prepared data is damaged ({error}). Remove that folder and run again.") from None
+        raise UsageError(
+            f"{folder}: the prepared data is damaged ({error}). Remove that folder and run again."
+        ) from None
     return Prepared(folder, index, images, meta["fingerprint"], tuple(meta["corrupt"]), meta["manifest_sha256"])
 
 
@@ -133,7 +135,9 @@ def _decode(
         try:
             image = dataset.read(row, root)
             if channels_of(image) != dataset.channels:
-                raise UsageError(f"{row['id']}: read() gave shape {image.shape}; expected {dataset.channels} channel(s).")
+                raise UsageError(
+                    f"{row['id']}: read() gave shape {image.shape}; expected {dataset.channels} channel(s)."
+                )
             yield to_size(image, dataset.size), ""
         except UsageError as error:
             if not skip:
@@ -158,7 +162,7 @@ def _fill(spec: DatasetSpec, root: Path, images: Path, start: int, rows: list[di
 
 
 def _leave_out(index: Index, kept: NDArray[np.bool_]) -> Index:
-    ids = set(index.samples["id"][kept])
+    ids = list(index.samples["id"].to_numpy()[kept])
     return dataclasses.replace(
         index,
         samples=index.samples[kept].reset_index(drop=True),

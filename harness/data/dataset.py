@@ -55,7 +55,7 @@ class Dataset:
         """Return file name -> "as published", "differs" or "no published sum" for the files with label and splits."""
         return {}
 
-    def fingerprint(self, index: Index, pixels: NDArray[np.bytes_] | None) -> str:
+    def fingerprint(self, index: Index, pixels: NDArray[np.uint8] | None) -> str:
         """Return a sha256 that changes when labels, splits, boxes or pixels change.
 
         `pixels` holds a digest of every decoded image. A dataset drawn by its own code ignores it and answers for

@@ -42,9 +42,7 @@ def read_image(path: Path, channels: int) -> NDArray[np.uint8]:
 def to_size(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Return (C,size,size) uint8: the whole image, resized with antialiased bilinear filtering, no crop."""
     if image.shape[:2] != (size, size):
-        image = np.asarray(
-            Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        )
+        image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
     return image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
 
 

@@ -63,21 +63,19 @@ def problems(index: Index) -> list[str]:
     """Return everything that makes an index unusable, one sentence each; an empty list when it is sound."""
     found: list[str] = []
     ids = index.samples["id"]
-    repeated = ids[ids.duplicated()]
+    repeated = ids.to_numpy()[ids.duplicated().to_numpy()]
     if len(repeated):
-        found.append(f"{len(repeated)} sample ids occur twice, the first is {repeated.iloc[0]!r}")
+        found.append(f"{len(repeated)} sample ids occur twice, the first is {repeated[0]!r}")
     strange = sorted(set(index.samples["split"]) - set(SPLITS))
     if strange:
         found.append(f"unknown splits {', '.join(map(repr, strange))}; expected {', '.join(SPLITS)}")
     counts = index.samples["split"].value_counts()
     found += [f"the {s} split is empty: expected at least one image" for s in SPLITS if not counts.get(s, 0)]
     sides = index.samples.groupby("patient")["split"].nunique()
-    torn = sides[sides > 1]
+    torn = list(sides.index[sides.to_numpy() > 1])
     if len(torn):
-        where = sorted(set(index.samples.loc[index.samples["patient"] == torn.index[0], "split"]))
-        found.append(
-            f"{len(torn)} patients are in two splits, the first is {torn.index[0]!r} ({' and '.join(where)})"
-        )
+        where = sorted(set(index.samples.loc[index.samples["patient"] == torn[0], "split"]))
+        found.append(f"{len(torn)} patients are in two splits, the first is {torn[0]!r} ({' and '.join(where)})")
     if index.labels.shape != (len(index), len(index.classes)):
         found.append(f"labels have shape {index.labels.shape}, expected {(len(index), len(index.classes))}")
         return found
@@ -85,19 +83,13 @@ def problems(index: Index) -> list[str]:
     for name, positives in zip(index.classes, in_training, strict=True):
         if counts.get("train", 0) and positives == 0:
             found.append(f"class {name!r} has no positive image in the train split: it cannot be learned")
-    known = set(ids)
+    known = list(ids)
     for label, table in (("box", index.boxes), ("shortcut", index.shortcuts)):
         lost = table.loc[~table["id"].isin(known), "id"]
         if len(lost):
-            found.append(
-                f"{len(lost)} rows give a {label} for an unknown image, the first is {lost.iloc[0]!r}"
-            )
+            found.append(f"{len(lost)} rows give a {label} for an unknown image, the first is {lost.iloc[0]!r}")
         corners = table[["x0", "y0", "x1", "y1"]].to_numpy(float)
-        wrong = ~(
-            (corners[:, :2] < corners[:, 2:]).all(1)
-            & (corners >= -1e-9).all(1)
-            & (corners <= 1 + 1e-9).all(1)
-        )
+        wrong = ~((corners[:, :2] < corners[:, 2:]).all(1) & (corners >= -1e-9).all(1) & (corners <= 1 + 1e-9).all(1))
         if wrong.any():
             row = table.iloc[int(np.flatnonzero(wrong)[0])]
             found.append(
@@ -126,7 +118,7 @@ def unlabelled_boxes(index: Index) -> pd.DataFrame:
         index.labels[position[i], column[c]] == 0
         for i, c in zip(index.boxes["id"], index.boxes["class_name"], strict=True)
     ]
-    return index.boxes[np.array(keep, dtype=bool)]
+    return index.boxes.iloc[np.flatnonzero(keep)]
 
 
 def split_by_patient(patients: pd.Series, *, share: float, seed: int) -> NDArray[np.bool_]:

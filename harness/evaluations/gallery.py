@@ -27,7 +27,7 @@ def fixed_pairs(classes: NDArray[np.int64]) -> NDArray[np.int64]:
     for pair in order:
         c = int(classes[pair])
         rank[pair] = seen.get(c, 0)
-        seen[c] = rank[pair] + 1
+        seen[c] = seen.get(c, 0) + 1
     return order[np.lexsort((classes[order], rank[order]))][:FIXED]
 
 

@@ -45,8 +45,14 @@ class Pairs:
 
     def select(self, chosen: NDArray[np.int64]) -> Pairs:
         """Return the pairs at `chosen`."""
-        arrays = (self.ids, self.position, self.class_number, self.class_name)
-        return Pairs(*(a[chosen] for a in arrays), [self.boxes[i] for i in chosen], self.fold[chosen])
+        return Pairs(
+            ids=self.ids[chosen],
+            position=self.position[chosen],
+            class_number=self.class_number[chosen],
+            class_name=self.class_name[chosen],
+            boxes=[self.boxes[i] for i in chosen],
+            fold=self.fold[chosen],
+        )
 
     def masks(self, size: int) -> Tensor:
         """Return the union of each pair's boxes, (P,size,size) bool."""
@@ -105,12 +111,6 @@ def measure(heat: Tensor, masks: Tensor) -> dict[str, NDArray[Any]]:
     }
 
 
-def probability(subject: Subject, x: Tensor, class_number: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the model's probability of each pair's class, (P,)."""
-    every = subject.task.probability(subject.logits(x)).double().cpu().numpy()
-    return every[np.arange(len(every)), class_number]
-
-
 def gallery_of(subject: Subject, explainer: Any, pairs: Pairs, scores: dict[str, NDArray[Any]]) -> list[Picture]:
     """Return pictures of the pairs that every run shows, and of those with the best, median and worst IoU."""
     shown = {int(i): "fixed" for i in gallery.fixed_pairs(pairs.class_number)}
@@ -121,6 +121,7 @@ def gallery_of(subject: Subject, explainer: Any, pairs: Pairs, scores: dict[str,
     chosen = np.array(list(shown), np.int64)
     explanation, x = explain(subject, explainer, pairs.select(chosen))
     size = x.shape[-1]
+    probability = subject.task.probability(subject.logits(x)).double().cpu().numpy()
     pixelwise = explanation.heat.shape[-1] == size
     if pixelwise:
         heats = [gallery.display_levels(h) for h in explanation.heat.nan_to_num().cpu().numpy()]
@@ -133,7 +134,7 @@ def gallery_of(subject: Subject, explainer: Any, pairs: Pairs, scores: dict[str,
                 "id": str(pairs.ids[i]),
                 "class_name": str(pairs.class_name[i]),
                 "why": why,
-                "probability": float(scores["probability"][i]),
+                "probability": float(p[pairs.class_number[i]]),
                 "positive": bool(index.labels[pairs.position[i], pairs.class_number[i]]),
                 "scores": {"best IoU": None if np.isnan(best[i]) else float(best[i])},
                 "boxes": pairs.boxes[i].round(6).tolist(),
@@ -142,7 +143,7 @@ def gallery_of(subject: Subject, explainer: Any, pairs: Pairs, scores: dict[str,
             heat=heat,
             overlay=not pixelwise,
         )
-        for (i, why), heat in zip(shown.items(), heats, strict=True)
+        for (i, why), heat, p in zip(shown.items(), heats, probability, strict=True)
     ]
 
 
@@ -168,9 +169,7 @@ class Localisation:
         for start in range(0, len(pairs), self.batch):
             here = np.arange(start, min(start + self.batch, len(pairs)))
             explanation, x = explain(subject, explainer, pairs.select(here))
-            part = measure(explanation.heat, pairs.select(here).masks(x.shape[-1]).to(x.device))
-            part["probability"] = probability(subject, x, pairs.class_number[here])
-            parts.append(part)
+            parts.append(measure(explanation.heat, pairs.select(here).masks(x.shape[-1]).to(x.device)))
             passes += len(here) * np.array([explanation.forwards, explanation.backwards])
             subject.progress(int(here[-1]) + 1, len(pairs))
         scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -93,5 +93,3 @@ class Evaluation(Protocol):
     def summarise(self, samples: pd.DataFrame) -> list[dict[str, Any]]:
         """Return the fields of each row from the stored scores alone."""
         ...
-
-

@@ -10,7 +10,6 @@ from captum.attr import LayerGradCam
 from torch import Tensor
 
 from harness.config import setting
-from harness.explainers.hooks import no_hooks_left
 from harness.plugins import explainer
 from harness.types import Explanation
 
@@ -30,8 +29,9 @@ class GradCAM:
 
     def __call__(self, model: Classifier, x: Tensor, target: Tensor, *, seeds: Tensor) -> Explanation:
         """Return heat (B,h,w) for images x (B,C,H,W) and classes `target` (B,)."""
-        # captum sets requires_grad on what it is given: a detached view keeps the caller's tensor as it is.
-        with torch.enable_grad(), no_hooks_left(model):
+        # captum removes its hooks itself, also after an exception (tested). It sets requires_grad on what it is
+        # given: a detached view keeps the caller's tensor as it is.
+        with torch.enable_grad():
             heat = LayerGradCam(model, model.features).attribute(
                 x.detach().requires_grad_(True), target=target, relu_attributions=self.relu_attributions
             )

@@ -162,7 +162,7 @@ def _epoch(
                 ids = names(index)
                 raise HarnessError(
                     f"the loss became {value} in epoch {at.epoch + 1}, step {number + 1} of {steps}, on the samples "
-                    f"{', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}. Try a lower learning rate "
+                    f"{', '.join(ids[:32])}{' ...' if len(ids) > 32 else ''}. Try a lower learning rate "
                     f"(now {method.learning_rate:g}), --precision fp32, or look at those images."
                 )
             at.loss_sum += value * len(index)

@@ -67,10 +67,14 @@ def per_class(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, Any] | N
         "text": [f"{r.value:.3f}, n = {r.n}" for r in shown],
         "hovertemplate": "%{y}: %{text}<extra></extra>",
     }
-    layout = {"xaxis": {"title": {"text": chart_text(shown[0].metric)}},
-              "yaxis": {"autorange": "reversed", "type": "category", "automargin": True}, "showlegend": False}  # fmt: skip
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": chart_text(shown[0].metric)}},
+        "yaxis": {"autorange": "reversed", "type": "category", "automargin": True},
+        "showlegend": False,
+    }
     if shown[0].metric == "auroc":
-        layout["shapes"] = [{"type": "line", "x0": 0.5, "x1": 0.5, "y0": 0, "y1": 1, "yref": "paper", "tone": "reference"}]
+        chance = {"type": "line", "x0": 0.5, "x1": 0.5, "y0": 0, "y1": 1, "yref": "paper", "tone": "reference"}
+        layout["shapes"] = [chance]
     return {"data": [trace], "layout": layout, "height": 110 + 24 * len(names)}
 
 

@@ -47,7 +47,7 @@ def draws_of(
         return {}
     frame = stage.read_samples()
     table = table_type.from_frame(frame)
-    content = _content(frame)
+    content, samples = _content(frame), _samples(frame)
     found: dict[ColumnKey, Draws] = {}
     for name in sorted({k.metric for k in wanted}):
         metric = _metrics()[name]
@@ -56,7 +56,7 @@ def draws_of(
         if columns:
             values, replicates = _kept(metric, table, f"{content}-{name}", cache, resamples)
             for key, i in columns.items():
-                found[key] = Draws(float(values[i]), replicates[:, i], _samples(frame))
+                found[key] = Draws(float(values[i]), replicates[:, i], samples)
     return found
 
 
@@ -73,9 +73,7 @@ def _key_place(key: ColumnKey) -> tuple[str, float, str]:
     return key.variant, key.threshold, key.class_name
 
 
-def _kept(
-    metric: layout.Metric, table: layout.Table, name: str, cache: Path | None, resamples: int
-) -> tuple[Any, Any]:
+def _kept(metric: layout.Metric, table: layout.Table, name: str, cache: Path | None, resamples: int) -> tuple[Any, Any]:
     """Return the point values (K,) and replicates (R,K) of a metric, from the cache where it has them."""
     path = None
     if cache is not None:

@@ -74,29 +74,47 @@ def _caption(entry: Mapping[str, Any]) -> str:
     return " · ".join(parts[:3])
 
 
-def comparable(result: Result, results: Sequence[Result]) -> list[Result]:
-    """Return the runs to show beside `result`: same dataset and size, its parent first, then one of each other method.
+@dataclass(frozen=True)
+class Neighbours:
+    """For every run, the runs to show beside it. Built once for all runs of a report."""
 
-    Further seeds and settings of the methods follow.
-    """
+    by_dataset: dict[tuple[str, ...], list[Result]]
 
-    def dataset(r: Result) -> tuple[str, str, str]:
-        described = r.info.get("dataset") or {}
-        return str(described.get("name")), str(described.get("size")), str(described.get("fingerprint"))
+    @staticmethod
+    def of(results: Sequence[Result]) -> Neighbours:
+        """Sort the finished runs with pictures by dataset, those with faults last."""
+        found: dict[tuple[str, ...], list[Result]] = {}
+        for r in sorted(results, key=lambda r: (_faulty(r), r.run_id)):
+            if status(r) == FINISHED and any(s.gallery for s in r.stages):
+                found.setdefault(_dataset(r), []).append(r)
+        return Neighbours(found)
 
-    def method(r: Result) -> str:
-        return str((r.info.get("spec") or {}).get("method"))
+    def beside(self, result: Result) -> tuple[list[Result], int]:
+        """Return up to three runs of the same dataset and size, and how many more there are.
 
-    others = [r for r in results if r.run_id != result.run_id and dataset(r) == dataset(result)]
-    others = [r for r in others if status(r) == FINISHED and any(s.gallery for s in r.stages)]
-    others.sort(key=lambda r: (r.run_id != result.info.get("start_from"), _faulty(r), r.run_id))
-    met = {method(result)}
-    first: list[Result] = []
-    for r in others:
-        if r.run_id == result.info.get("start_from") or method(r) not in met:
-            met.add(method(r))
-            first.append(r)
-    return [*first, *(r for r in others if r not in first)]
+        The run it started from is first, then one run of each other method, then other seeds and settings.
+        """
+        others = [r for r in self.by_dataset.get(_dataset(result), []) if r.run_id != result.run_id]
+        met = {_method(result)}
+        parent = [r for r in others if r.run_id == result.info.get("start_from")]
+        met |= {_method(r) for r in parent}
+        first = list(parent)
+        for r in others:
+            if _method(r) not in met:
+                met.add(_method(r))
+                first.append(r)
+        taken = {r.run_id for r in first}
+        chosen = [*first, *(r for r in others if r.run_id not in taken)][:OTHERS]
+        return chosen, len(others) - len(chosen)
+
+
+def _dataset(result: Result) -> tuple[str, ...]:
+    described = result.info.get("dataset") or {}
+    return tuple(str(described.get(k)) for k in ("name", "size", "fingerprint"))
+
+
+def _method(result: Result) -> str:
+    return str((result.info.get("spec") or {}).get("method"))
 
 
 def _faulty(result: Result) -> bool:
@@ -104,18 +122,18 @@ def _faulty(result: Result) -> bool:
 
 
 def gallery(
-    result: Result, results: Sequence[Result], pictures: Pictures, pages: Mapping[str, str], base: str
+    result: Result, neighbours: Neighbours, pictures: Pictures, pages: Mapping[str, str], base: str
 ) -> dict[str, Any] | None:
     """Return the gallery of a run; None where it has no pictures.
 
     `columns` and `rows` hold the fixed samples of this run beside up to three others, `strips` the run's own choice
     (best, worst, median) by explainer. `base` is the address of the pictures' folder from the run's page.
     """
-    others = comparable(result, results)
+    others, left_out = neighbours.beside(result)
     columns: list[dict[str, Any]] = []
     shown: list[dict[tuple[str, str], dict[str, Any]]] = []
     strips: list[dict[str, Any]] = []
-    for r in (result, *others[:OTHERS]):
+    for r in (result, *others):
         stages = {str(s.info.get("explainer", "")): s for s in newest(r.stages) if s.gallery and not is_reference(s)}
         for explainer, stage in sorted(stages.items()):
             entries = [_entry(e, stage, pictures, base) for e in stage.gallery]
@@ -136,7 +154,7 @@ def gallery(
         first = next(mine[key] for mine in shown if key in mine)
         cells = [mine[key] if key in mine and mine[key]["overlay"] else None for mine in shown]
         rows.append({**first, "cells": cells})
-    return {"columns": columns, "rows": rows, "strips": strips, "left_out": max(0, len(others) - OTHERS)}
+    return {"columns": columns, "rows": rows, "strips": strips, "left_out": left_out}
 
 
 def _entry(entry: Mapping[str, Any], stage: StageResult, pictures: Pictures, base: str) -> dict[str, Any]:

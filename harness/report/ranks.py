@@ -137,4 +137,3 @@ def few_seeds(board: Board, needed: int = 3) -> bool:
         row = line.first
         seeds.setdefault((row.method, row.model, row.settings), set()).add(row.seed)
     return any(len(s) < needed for s in seeds.values())
-

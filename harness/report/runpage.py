@@ -98,7 +98,8 @@ def _per_class(rows: Sequence[Row], classes: Sequence[str], positives: Mapping[s
         counts = positives.get(name)
         test = counts.get("test") if isinstance(counts, Mapping) else None
         n = next((by[m, name].n for m in metrics if (m, name) in by), None)
-        lines.append({"class_name": name, "n": n, "positives": test, "cells": [number(by.get((m, name))) for m in metrics]})
+        cells = [number(by.get((m, name))) for m in metrics]
+        lines.append({"class_name": name, "n": n, "positives": test, "cells": cells})
     return {"metrics": metrics, "lines": lines}
 
 
@@ -129,7 +130,8 @@ def _setting(described: Mapping[str, Any]) -> dict[str, Any]:
 
 def _provenance(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     git = known.get("git") or {}
-    commit = _text(git.get("sha") or "not known") + (", with changes that were not committed" if git.get("dirty") else "")
+    dirty = ", with changes that were not committed" if git.get("dirty") else ""
+    commit = _text(git.get("sha") or "not known") + dirty
     packages = known.get("packages") or {}
     lines = [("made", known.get("created")), ("commit", commit), ("device", known.get("device")),
              ("python", known.get("python")), ("platform", known.get("platform"))]  # fmt: skip

@@ -77,8 +77,9 @@ def build(
 
     pictures = gallery.Pictures(out / "assets" / "pictures")
     siblings = {n: f"{s}.html" for n, s in stems.items()}
+    neighbours = gallery.Neighbours.of(results)
     for result in results:
-        context = _page(result, results, pictures, siblings)
+        context = _page(result, neighbours, pictures, siblings)
         render("run.html.j2", f"runs/{stems[result.run_id]}.html", root="../", **context)
     problems = sorted({*problems, *pictures.problems})
     render(
@@ -115,10 +116,10 @@ def build(
 
 
 def _page(
-    result: Result, results: list[Result], pictures: gallery.Pictures, siblings: Mapping[str, str]
+    result: Result, neighbours: gallery.Neighbours, pictures: gallery.Pictures, siblings: Mapping[str, str]
 ) -> dict[str, Any]:
     context = runpage.page(result)
-    shown = gallery.gallery(result, results, pictures, siblings, "../assets/pictures")
+    shown = gallery.gallery(result, neighbours, pictures, siblings, "../assets/pictures")
     parent = str(context["start_from"] or "")
     return {**context, "gallery": shown, "parent": {"run_id": parent, "page": siblings.get(parent, "")}}
 

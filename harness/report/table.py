@@ -211,15 +211,25 @@ def _missing(board: Board) -> list[dict[str, Any]]:
 
 def downloadable(view: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a view that the page's script sorts by and writes into CSV and JSON files."""
-    fields = ("value", "low", "high", "n", "group", "reason")
+    fields = ("value", "low", "high", "n", "group")
+    reasons = {"": 0}  # each text once; cells hold its place
 
     def plain(cells: list[dict[str, Any]]) -> list[list[Any]]:
-        return [[c.get(name) for name in fields] for c in cells]
+        return [
+            [*(c.get(name) for name in fields), reasons.setdefault(c.get("reason", ""), len(reasons))] for c in cells
+        ]
 
+    columns = [[c["label"], c["explainer"], c["shown"], c["headline"], c["higher"]] for c in view["columns"]]
+    lines = [
+        [*(x[name] for name in ("run_id", "method", "model", "settings", "seed")), [b["text"] for b in x["badges"]],
+         plain(x["cells"])]
+        for x in view["lines"]
+    ]  # fmt: skip
+    references = [[x["name"], plain(x["cells"])] for x in view["references"]]
     return {
         "title": view["title"],
-        "columns": [[c["label"], c["explainer"], c["shown"], c["headline"], c["higher"]] for c in view["columns"]],
-        "lines": [[x["run_id"], x["method"], x["model"], x["settings"], x["seed"], [b["text"] for b in x["badges"]],
-                   plain(x["cells"])] for x in view["lines"]],
-        "references": [[x["name"], plain(x["cells"])] for x in view["references"]],
-    }  # fmt: skip
+        "columns": columns,
+        "lines": lines,
+        "references": references,
+        "reasons": list(reasons),
+    }

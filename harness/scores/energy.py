@@ -17,4 +17,4 @@ def energy(heat: Tensor, mask: Tensor) -> Tensor:
     mass = flat - flat.amin(1, keepdim=True)
     total = mass.sum(1)
     share = (mass * mask.flatten(1)).sum(1) / total
-    return share.where((total > 0) & torch.isfinite(total), torch.nan)
+    return share.where(total > 0, torch.nan)

@@ -13,7 +13,6 @@ from harness.plugins import score
 
 LEVELS = 256
 CHUNK = 2**17  # pixels counted at once on a CPU: with larger blocks page faults take most of the time
-STEPS = 65530  # of the 16-bit IoU: ten times 6553, so that every k/10 is a whole number of steps
 
 
 def finite(heat: Tensor) -> Tensor:
@@ -43,9 +42,8 @@ def to_levels(heat: Tensor, size: int) -> Tensor:
         )
     up = upsample(heat, size).double()  # float32 could overflow in the difference
     low, high = (f(up, dim=(1, 2), keepdim=True) for f in (torch.amin, torch.amax))
-    # Multiplied first: (v-low)/(high-low)*255 falls short of whole numbers that are met exactly.
-    scaled = (up - low) * (LEVELS - 1) / (high - low).where(high > low, 1.0)
-    return scaled.floor().where((up < high) | (high == low), LEVELS - 1.0).to(torch.uint8)
+    share = (up - low) / (high - low).where(high > low, 1.0)  # divided first: the maximum is exactly 1
+    return (share * (LEVELS - 1)).floor().to(torch.uint8)
 
 
 def counts(levels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,15 +91,3 @@ def iobb(inside: Tensor, region: Tensor) -> Tensor:
     region itself is meant. At t=0 it is the box's share of the image, which is the chance level at any t.
     """
     return (inside.double() / region).where(region > 0, torch.nan)
-
-
-def quantise(inside: Tensor, region: Tensor, box: Tensor) -> Tensor:
-    """Return ceil(IoU * 65530) in exact integers, (B,256) uint16, for records.
-
-    Rounding up makes the published comparison exact: IoU > k/10 if and only if the result > 6553 * k, for
-    k = 0..10. 65531 and more are never used. Raises `UsageError` where a box has no pixel.
-    """
-    if not bool((box > 0).all()):
-        raise UsageError("quantise: expected boxes of at least one pixel, got an empty one. Leave it out: it is NaN.")
-    union = region + box[:, None] - inside
-    return (-(-inside * STEPS // union)).to(torch.uint16)

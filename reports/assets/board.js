@@ -125,7 +125,7 @@
   }
 
   // ---- downloads: the lines and columns on the screen, numbers in full precision
-  const part = (c) => ({ value: c[0], low: c[1], high: c[2], n: c[3], rank_group: c[4], note: c[5] || "" });
+  const part = (c) => ({ value: c[0], low: c[1], high: c[2], n: c[3], rank_group: c[4], note: board().reasons[c[5]] });
   function records() {
     const columns = visible();
     const metrics = (cells) => Object.fromEntries(columns.map((i) => [board().columns[i][0], part(cells[i])]));

@@ -88,6 +88,7 @@ def test_no_image_is_no_work():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2))
     empty = torch.zeros(0, 3, 2, 2)
     assert fgsm(model, empty, torch.zeros(0, dtype=torch.long), MultiClass().loss, epsilon=0.1).shape == empty.shape
+    assert model[0].num_batches_tracked == 0  # no pass was made
 
 
 @settings(deadline=None, max_examples=50)

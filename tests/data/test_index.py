@@ -42,7 +42,10 @@ def changed(**values) -> Index:
         (changed(x1=(0, 1.2)), "boxes leave the image"),
         (changed(x1=(0, 0.05)), "boxes leave the image or are empty, the first belongs to 'g'"),
         (changed(class_name=(0, "three")), "unknown classes 'three'"),
-        (dataclasses.replace(sound(), labels=sound().labels * [1, 0]), "class 'two' has no positive image in the train"),
+        (
+            dataclasses.replace(sound(), labels=sound().labels * [1, 0]),
+            "class 'two' has no positive image in the train",
+        ),
         (dataclasses.replace(sound(), labels=sound().labels[:, :1]), r"shape \(8, 1\), expected \(8, 2\)"),
         (dataclasses.replace(sound(), boxes=sound().boxes.assign(id="nobody")), "unknown image, the first is 'nobody'"),
         (

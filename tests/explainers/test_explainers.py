@@ -89,15 +89,19 @@ def test_saliency_by_finite_differences(model, x):
     model, x = model.double(), x.double()
     heat = Saliency()(model, x, TARGET, seeds=SEEDS).heat
     step = 1e-6
-    for b, i, j in [(0, 3, 4), (1, 8, 2), (2, 15, 11)]:
+    signs = set()
+    for b, i, j in [(b, i, j) for b in range(3) for i in (0, 3, 8, 15) for j in (1, 4, 11)]:
         slopes = []
         for c in range(3):
             moved = x[b : b + 1].repeat(2, 1, 1, 1)
             moved[0, c, i, j] += step
             moved[1, c, i, j] -= step
             up, down = model(moved)[:, TARGET[b]].tolist()
-            slopes.append(abs(up - down) / (2 * step))
-        assert heat[b, i, j].item() == pytest.approx(max(slopes), rel=1e-4)
+            slopes.append((up - down) / (2 * step))
+        largest = max(slopes, key=abs)
+        assert heat[b, i, j].item() == pytest.approx(abs(largest), rel=1e-4, abs=1e-7)
+        signs.add(largest > 0)
+    assert signs == {True, False}
 
 
 def test_saliency_of_a_batch_is_that_of_each_image(model, x):

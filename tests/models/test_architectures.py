@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import batch_norm, conv2d, relu
 
 from harness.errors import UsageError
+from harness.models.checkpoint import save
 from harness.models.classifier import Classifier, GlobalAverageLinear, Normalise
 from harness.models.densenet import densenet121, densenet121_2block
 from harness.models.resnet import resnet50
@@ -94,6 +95,15 @@ def test_head_for_other_classes_is_drawn_anew(torchvision_densenet):
     assert torch.equal(same.head.weight, net.classifier.weight)
     assert other.head.weight.shape == (14, 1024)
     assert torch.equal(other.features.conv0.weight, net.features.conv0.weight)
+
+
+def test_own_weights_as_a_start_keep_the_models_normalisation(tmp_path):
+    first = resnet44(num_classes=1, channels=1, mean=(0.1,), std=(0.9,))
+    save(first, tmp_path / "first.safetensors")
+    model = resnet44(num_classes=1, weights=str(tmp_path / "first.safetensors"), **GREY)
+    assert torch.equal(model.features.stem.weight, first.features.stem.weight)
+    assert torch.equal(model.head.weight, first.head.weight)
+    assert model.normalise.mean.flatten().tolist() == [0.5]
 
 
 def test_weights_of_another_architecture_are_refused(torchvision_densenet):

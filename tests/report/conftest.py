@@ -38,4 +38,4 @@ def site(folders, tmp_path_factory):
     """Return the summary of a built report."""
     from harness.report.site import build
 
-    return build(*folders, tmp_path_factory.mktemp("site") / "deep" / "site", cache=False, resamples=200)
+    return build(*folders, tmp_path_factory.mktemp("site") / "deep" / "site", cache=False, resamples=60)

@@ -11,7 +11,9 @@ ROW = Row(run_id="r", evaluation="classification", evaluation_key="k", metric="a
 
 
 def result(name, *rows, status="complete", reference=False, created="", **info):
-    stage = StageResult(f"stage-{created}", {"reference": reference, "created": created}, [replace(r, run_id=name) for r in rows], dict)
+    stage = StageResult(
+        f"stage-{created}", {"reference": reference, "created": created}, [replace(r, run_id=name) for r in rows], dict
+    )
     return Result({"run_id": name, "status": status, **info}, [stage], None, published=False)
 
 

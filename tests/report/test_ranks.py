@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -45,7 +47,7 @@ def test_a_group_changes_where_its_p_value_says_so():
     for _ in range(200):
         p = {(i, j): float(10 ** rng.uniform(-4, 0)) for i in range(6) for j in range(i + 1, 6)}
         ranks = grouped(list("abcdef"), table_of(p))
-        for before, rank in zip(ranks, ranks[1:], strict=False):
+        for before, rank in pairwise(ranks):
             assert rank.group - before.group == (rank.p < 0.05)
 
 

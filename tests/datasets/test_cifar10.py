@@ -1,0 +1,89 @@
+"""CIFAR-10 in its three layouts."""
+
+import hashlib
+import pickle
+import sys
+
+import examples
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.errors import UsageError
+from harness.plugins import catalogue
+
+COMPONENT = catalogue().find("dataset", "cifar10")
+Cifar10 = COMPONENT.load()
+
+
+@pytest.fixture
+def root(tmp_path):
+    return examples.cifar10(tmp_path)
+
+
+def rows(index, **match):
+    table = index.samples
+    for name, value in match.items():
+        table = table[table[name] == value]
+    return table.iloc[0].to_dict()
+
+
+def test_binary(root):
+    data = Cifar10(n_validation=20)
+    index = data.index(root)
+    assert index.samples["split"].value_counts().to_dict() == {"train": 180, "test": 40, "validation": 20}
+    raw = (root / "data_batch_2.bin").read_bytes()[3073 * 7 : 3073 * 8]
+    image = data.read(rows(index, id="data_batch_2_00007"), root)
+    assert image.shape == (32, 32, 3)
+    assert image[0, 0].tolist() == [raw[1], raw[1 + 1024], raw[1 + 2048]]
+    assert image[31, 31].tolist() == [raw[1024], raw[2048], raw[3072]]
+    assert (index.labels.sum(1) == 1).all()
+    assert index.labels[7].argmax() == raw[0]
+
+
+def test_python_version_gives_the_same(root, tmp_path, monkeypatch):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    sums = {}
+    for path in sorted(root.glob("*.bin")):
+        records = np.fromfile(path, np.uint8).reshape(-1, 3073)
+        content = pickle.dumps({b"labels": records[:, 0].tolist(), b"data": records[:, 1:].copy()})
+        (folder / path.stem).write_bytes(content)
+        sums[path.stem] = hashlib.md5(content).hexdigest()
+    monkeypatch.setattr(sys.modules[Cifar10.__module__], "MD5", sums)
+    data = Cifar10(n_validation=20)
+    ours, theirs = data.index(folder), data.index(root)
+    assert ours.digest() == theirs.digest()
+    for i in (0, 123, 239):
+        a, b = (data.read(x.samples.iloc[i].to_dict(), r) for x, r in ((ours, folder), (theirs, root)))
+        assert (a == b).all()
+
+
+def test_class_folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("airplane", "truck"):
+            folder = tmp_path / "cifar10" / split / name
+            folder.mkdir(parents=True)
+            for i in range(6):
+                Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{i}.png")
+    data = Cifar10(n_validation=3)
+    index = data.index(tmp_path / "cifar10")
+    assert len(index) == 24
+    assert index.labels.sum(0)[[0, 9]].tolist() == [12, 12]
+    assert data.read(index.samples.iloc[0].to_dict(), tmp_path / "cifar10").shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("n", [0, 200])
+def test_validation_share_must_leave_something(root, n):
+    with pytest.raises(UsageError, match="n_validation"):
+        Cifar10(n_validation=n).index(root)
+
+
+def test_a_label_above_nine_is_refused(root):
+    path = root / "test_batch.bin"
+    content = bytearray(path.read_bytes())
+    content[0] = 17
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="has the label 17"):
+        Cifar10(n_validation=20).index(root)

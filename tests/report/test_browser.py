@@ -1,0 +1,177 @@
+"""The pages as a reader has them: opened from the file system, in Chromium, without a network."""
+
+import csv
+import io
+import json
+import shutil
+from itertools import pairwise
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH"),
+]
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Return what the pages asked for and complained about, over all tests of this file."""
+    return {"requests": [], "complaints": []}
+
+
+@pytest.fixture(scope="module")
+def browser(seen):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        context = started.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+        context.on("request", lambda r: seen["requests"].append(r.url))
+        context.on("console", lambda m: m.type in ("error", "warning") and seen["complaints"].append(m.text))
+        context.on("weberror", lambda e: seen["complaints"].append(str(e.error)))
+        context.on("dialog", lambda d: (seen["complaints"].append("dialog"), d.dismiss()))
+        yield context
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def index(browser, site):
+    page = browser.new_page()
+    page.goto(site.index.as_uri())
+    return page
+
+
+@pytest.fixture(autouse=True)
+def quiet(index, seen):
+    """Put the board back to what a first visit shows; afterwards nothing was fetched and nothing complained."""
+    index.goto(index.url.partition("#")[0])
+    yield
+    assert seen["requests"]
+    assert [u for u in seen["requests"] if not u.startswith(("file://", "blob:"))] == []
+    assert seen["complaints"] == []
+
+
+def table(page):
+    """Return the visible lines of the board as lists of texts, the first line the titles."""
+    return page.evaluate("""() => [...document.querySelectorAll('section.board:not([hidden]) tr')]
+        .filter(r => !r.closest('[hidden]') && !r.classList.contains('heading'))
+        .map(r => [...r.cells].filter(c => !c.hidden).map(c => {
+            const copy = c.cloneNode(true);
+            copy.querySelectorAll('.sr, .g, sup, .badges, small, .arrow, .ref').forEach(x => x.remove());
+            return copy.textContent.replace(/\\s+/g, ' ').trim();
+        }))""")
+
+
+def own(page):
+    """Return the visible lines of runs, without titles and reference rows."""
+    return page.evaluate("""() => [...document.querySelectorAll('section.board:not([hidden]) tbody.lines tr')]
+        .filter(r => !r.hidden).map(r => r.cells[0].querySelector('a').title)""")
+
+
+def test_sorting_puts_numbers_in_order_and_says_so(index):
+    header = index.locator("th button", has_text="brier").first
+    header.click()
+    assert header.locator("..").get_attribute("aria-sort") == "ascending"  # lower is better: best first
+    column = table(index)[0].index("brier")
+    values = [float(row[column].split()[0]) for row in table(index)[1:5]]
+    assert values == sorted(values)
+    header.focus()
+    index.keyboard.press("Enter")
+    assert header.locator("..").get_attribute("aria-sort") == "descending"
+    assert [float(row[column].split()[0]) for row in table(index)[1:5]] == values[::-1]
+    assert index.locator("[aria-sort]").count() == 1
+
+
+def test_filter_and_address_keep_the_view(index, browser):
+    assert len(own(index)) == 4
+    index.locator("#filter").fill("fgsm seed")
+    assert [run.split("-")[0] for run in own(index)] == ["robust_fgsm"]
+    assert index.locator("#count").inner_text() == "1 of 4 runs"
+    index.locator("#explainer").select_option("saliency")
+    titles, again = table(index)[0], browser.new_page()
+    again.goto(index.url)
+    assert table(again)[0] == titles
+    assert own(again) == own(index)
+    assert any("saliency" in t for t in again.locator("th.n:visible small").all_inner_texts())
+    assert not any("cam" in t for t in again.locator("th.n:visible small").all_inner_texts())
+    again.close()
+
+
+def test_columns_can_be_shown_and_hidden(index):
+    before = len(table(index)[0])
+    index.locator("#columns summary").click()
+    index.get_by_label("auroc (macro)", exact=True).uncheck()
+    assert len(table(index)[0]) == before - 1
+    index.keyboard.press("Escape")
+    assert not index.locator("#column-list").is_visible()
+
+
+def test_downloads_hold_exactly_what_is_shown(index):
+    index.locator("#filter").fill("a")
+    index.locator("th button", has_text="auroc").first.click()
+    with index.expect_download() as caught:
+        index.locator("#csv").click()
+    lines = list(csv.reader(io.StringIO(caught.value.path().read_text())))
+    with index.expect_download() as caught:
+        index.locator("#json").click()
+    records = json.loads(caught.value.path().read_text())["rows"]
+    shown = table(index)
+    head = lines[0]
+    values = [i for i, name in enumerate(head) if i > 6 and f"{name} low" in head]
+    assert len(values) == len(shown[0]) - 3
+    assert len(lines) == len(shown) == len(records) + 1
+    for line, row, record in zip(lines[1:], shown[1:], records, strict=True):
+        assert line[1].lstrip("'") == row[0] == record["method"]
+        for i, text in zip(values, row[3:], strict=True):
+            if line[i]:
+                numbers = [f"{float(x):.3f}" for x in line[i : i + 3] if x]
+                assert text == numbers[0] + (f" [{numbers[1]}, {numbers[2]}]" if len(numbers) > 1 else "")
+                assert record["metrics"][head[i]]["value"] == float(line[i])
+            else:
+                assert not any(c.isdigit() for c in text)
+
+
+def test_a_spreadsheet_runs_nothing(index):
+    with index.expect_download() as caught:
+        index.locator("#csv").click()
+    methods = [line[1] for line in csv.reader(io.StringIO(caught.value.path().read_text()))]
+    assert any(m.startswith("'=1+1") for m in methods)
+    assert not any(m.startswith("=") for m in methods)
+
+
+def test_a_run_page_draws_its_charts_and_pictures(browser, site):
+    page = browser.new_page()
+    page.goto((site.index.parent / "runs" / "baseline-chestxray14-s0-000000000000.html").as_uri())
+    page.wait_for_selector("#training-chart .main-svg")
+    page.wait_for_selector("[data-panel='3'] .main-svg")
+    page.wait_for_selector("#auroc .main-svg")
+    picture = page.locator("img[data-heat]").first
+    picture.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('img[data-heat]').naturalWidth > 0")
+    overlay = picture.get_attribute("src")
+    page.get_by_label("map alone").check()
+    assert picture.get_attribute("src") == picture.get_attribute("data-heat") != overlay
+    page.get_by_label("boxes").uncheck()
+    assert not page.locator(".picture svg").first.is_visible()
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["index.html", "about.html", "runs/baseline-chestxray14-s0-000000000000.html"])
+def test_nothing_is_wider_than_a_phone(browser, site, name):
+    page = browser.new_page()
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto((site.index.parent / name).as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
+
+
+def test_headings_and_controls_have_names(index):
+    unnamed = index.evaluate("""() => [...document.querySelectorAll('button, select, input, a, summary')]
+        .filter(e => !(e.textContent.trim() || e.labels?.length || e.ariaLabel)).length""")
+    assert unnamed == 0
+    levels = index.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
