@@ -1,8 +1,9 @@
 """NIH ChestX-ray14 (Wang et al. 2017, arXiv:1705.02315): 112,120 radiographs, 14 findings, 984 boxes.
 
 Read as downloaded: images/*.png in one folder or in images_001 ... images_012, Data_Entry_2017*.csv,
-BBox_List_2017.csv, train_val_list.txt and test_list.txt. The official test list is the test split; the rest is split 90/10 into training
-and validation by patient. Boxes are in pixels of the 1024 x 1024 originals, whatever size the images are stored at.
+BBox_List_2017.csv, train_val_list.txt and test_list.txt. The official test list is the test split; the rest is split
+90/10 into training and validation by patient. Boxes are in pixels of the 1024 x 1024 originals, whatever size the
+images are stored at.
 """
 
 import csv

@@ -68,7 +68,7 @@ class Cifar10(Dataset):
         training = np.flatnonzero(samples["split"] == "train")
         if not 0 < self.n_validation < len(training):
             raise UsageError(
-                f"cifar10: n_validation is {self.n_validation}; expected 1 to {len(training) - 1} of the training images."
+                f"cifar10: n_validation is {self.n_validation}; expected 1 to {len(training) - 1} training images."
             )
         held_out = rng_for(self.split_seed, "cifar10 validation").choice(training, self.n_validation, replace=False)
         samples.loc[held_out, "split"] = "validation"

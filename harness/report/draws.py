@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.util import hash_pandas_object
 
 from harness import stats
 from harness.metrics import cells as layout
@@ -110,11 +111,11 @@ def _content(frame: pd.DataFrame) -> str:
         if column.dtype == object and len(column) and isinstance(column.iloc[0], np.ndarray | list):
             h.update(np.concatenate([np.asarray(x) for x in column]).tobytes())
         else:
-            h.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
+            h.update(hash_pandas_object(column, index=False).to_numpy().tobytes())
     return h.hexdigest()
 
 
 def _samples(frame: pd.DataFrame) -> str:
     """Return a digest of which samples a frame holds, whatever their order."""
     named = frame[[c for c in ("id", "class_name", "patient") if c in frame]].astype(str)
-    return hashlib.sha256(np.sort(pd.util.hash_pandas_object(named, index=False).to_numpy()).tobytes()).hexdigest()
+    return hashlib.sha256(np.sort(hash_pandas_object(named, index=False).to_numpy()).tobytes()).hexdigest()
