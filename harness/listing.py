@@ -68,7 +68,7 @@ def show(kind: str, name: str, plugins: Sequence[str]) -> dict[str, Any]:
         raise UsageError(f"unknown kind {kind!r}.{closest(singular, KINDS)} Known: {', '.join(KINDS)}.")
     component = catalogue(plugins).find(singular, name)
     thing = component.load()
-    schedule = getattr(thing, "schedule", {})
+    schedule, continuation = getattr(thing, "schedule", {}), getattr(thing, "continuation", {})
     _, settings = build(thing, f"{component.kind} {component.name}")
     return {
         "kind": component.kind,
@@ -82,6 +82,7 @@ def show(kind: str, name: str, plugins: Sequence[str]) -> dict[str, Any]:
             {**dataclasses.asdict(s), "value": _plain(s.value), "default": _plain(s.default)} for s in settings
         ],
         **({"schedule": {k: _plain(v) for k, v in schedule.items()}} if schedule else {}),
+        **({"continuation": {k: _plain(v) for k, v in continuation.items()}} if continuation else {}),
     }
 
 
@@ -98,7 +99,8 @@ def card(entry: dict[str, Any]) -> str:
     for s in entry["settings"]:
         lines.append(f"  {s['name']} = {s['default']}{' ' + s['unit'] if s['unit'] else ''}   [{s['type']}]")
         lines += [f"      {text}" for text in (s["help"], s["source"] and f"source: {s['source']}") if text]
-    if "schedule" in entry:
-        lines += ["", "Replaces these defaults of a method's training settings:"]
-        lines += [f"  {name} = {value}" for name, value in entry["schedule"].items()]
+    for name, text in (("schedule", ""), ("continuation", ", where it starts from trained weights")):
+        if name in entry:
+            lines += ["", f"Replaces these defaults of a method's training settings{text}:"]
+            lines += [f"  {field} = {value}" for field, value in entry[name].items()]
     return "\n".join(lines)

@@ -151,7 +151,6 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
         layer: _route(sets, loaded, {k: v for k, v in starts.items() if k not in names})
         for layer, sets in (("config", spec.config), ("--set", spec.sets))
     }
-    schedule = {k: v for k, v in dataset_class.schedule.items() if k in fields_of(loaded[spec.method])}
 
     def part(component: Component, thing: Any, *first: tuple[str, Mapping[str, Any]]) -> Part:
         layers = [(layer, routed.get(component.name, {})) for layer, routed in routes.items()]
@@ -159,7 +158,9 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
 
     before: Plan | None = None
     for component in reversed(chain):
-        method = part(component, starts.get(component.name, loaded.get(component.name)), ("dataset", schedule))
+        thing = starts.get(component.name, loaded.get(component.name))
+        schedule = dict(dataset_class.schedule) | (dataset_class.continuation if thing.start_from else {})
+        method = part(component, thing, ("dataset", {k: v for k, v in schedule.items() if k in fields_of(thing)}))
         before = Plan(
             spec=spec if component is chain[0] else dataclasses.replace(spec, method=component.name, existing="reuse"),
             catalogue=found,

@@ -71,7 +71,10 @@ def from_run(run: RunFolder) -> Result:
         epochs = [json.loads(line) for line in lines]
     except ValueError as error:
         raise UsageError(f"{history}: cannot be read ({error}). Remove the run and make it again.") from None
-    return Result(run.info, [stage_result(s) for s in run.stages()], run.folder, published=False, history=epochs)
+    info = run.info
+    if not isinstance(info, dict) or not isinstance(info.get("run_id"), str):
+        raise UsageError(f"{run.folder}/run.json: not a run of harness (no run_id). Remove that folder.")
+    return Result(info, [stage_result(s) for s in run.stages()], run.folder, published=False, history=epochs)
 
 
 def from_record(path: Path) -> Result:

@@ -4,6 +4,7 @@ The fields are listed here once; the published JSON Schema (docs/row.schema.json
 """
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -81,7 +82,7 @@ def _jsonable(value: Any) -> Any:
 
 def from_json(record: Mapping[str, Any]) -> Row:
     """Return a row from its JSON; raises `UsageError` naming a missing, unknown or mistyped field."""
-    hints = typing.get_type_hints(Row)
+    hints = _hints()
     values: dict[str, Any] = {}
     for f in dataclasses.fields(Row):
         if f.name not in record:
@@ -101,6 +102,11 @@ def from_json(record: Mapping[str, Any]) -> Row:
     if extra:
         raise UsageError(f"a row has unknown fields {', '.join(extra)}. It was written by another version of harness.")
     return Row(**values)
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Row)
 
 
 def _matches(value: Any, kind: Any) -> bool:

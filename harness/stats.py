@@ -6,6 +6,8 @@ calls the same function again. Whatever a statistic chooses (a threshold, say) i
 replicate.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +35,11 @@ class Estimate:
     high: Floats
     standard_error: Floats
     undefined: Floats  # share of the replicates in which the statistic was undefined
+
+    def __getitem__(self, part: Any) -> Estimate:
+        """Return the estimate of some of the K values."""
+        arrays = (self.value, self.low, self.high, self.standard_error, self.undefined)
+        return Estimate(*(a[part] for a in arrays))
 
 
 def cluster_weights(clusters: NDArray[Any], resamples: int = RESAMPLES, seed: int = SEED) -> Iterator[Floats]:

@@ -26,12 +26,13 @@ class Dataset:
     A subclass gives the class variables and `index`; `read` only where the files are not plain images.
     """
 
-    size: int = setting(224, unit="px", help="side of the square image the model sees")
+    size: int = setting(224, unit="px", source="ours", help="side of the square image the model sees")
 
     task: ClassVar[Task]
     channels: ClassVar[int] = 1  # 1 grey, 3 colour
     default_model: ClassVar[str]
     schedule: ClassVar[Mapping[str, Any]] = {}  # replaces defaults of the method's training settings
+    continuation: ClassVar[Mapping[str, Any]] = {}  # the same, for methods that start from trained weights
     mean: ClassVar[tuple[float, ...]] = (0.5,)  # per channel, for the model's first layer
     std: ClassVar[tuple[float, ...]] = (0.25,)
     needs_root: ClassVar[bool] = True

@@ -6,11 +6,13 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.data.batches import Feed, augment, epoch_order
@@ -74,39 +76,22 @@ def train(
 
     Raises `HarnessError` when the loss is not finite or the memory does not suffice.
     """
-    device = compute.device
-    model.to(device=device, memory_format=compute.memory_format)  # pyright: ignore[reportCallIssue]
+    model.to(device=compute.device, memory_format=compute.memory_format)  # pyright: ignore[reportCallIssue]
     optimiser = torch.optim.SGD(
         model.parameters(), lr=method.learning_rate, momentum=method.momentum, weight_decay=method.weight_decay
     )
-    steps = math.ceil(len(training) / method.batch_size)
-    at, best = state.Position(), {}
     saved = folder / "resume.pt"
-    if saved.exists():
-        at, best = state.load(saved, model, optimiser, device)
+    at, best = state.load(saved, model, optimiser, compute.device) if saved.exists() else (state.Position(), {})
+    work = _Training(method, model, task, training, optimiser, compute, seed, saved, at, best, names, report)
     stopped = "max_epochs"
     with memory_advice(method.batch_size, "--set batch_size="):
         while at.epoch < method.max_epochs:
             if at.epoch - at.best_epoch >= method.patience:
                 stopped = "validation loss diverged"
                 break
-            _epoch(method, model, task, training, optimiser, at, best, steps, compute, seed, saved, names, report)
+            work.epoch()
             loss = validation_loss(model, task, validation, compute, batch_size=2 * method.batch_size)
-            at.history.append(
-                {
-                    "epoch": at.epoch,
-                    "train_loss": at.loss_sum / max(at.images, 1),
-                    "validation_loss": loss,
-                    "learning_rate": optimiser.param_groups[0]["lr"],
-                    "seconds": round(at.seconds, 3),
-                }
-            )
-            if loss < at.best_loss:
-                at.best_loss, at.best_epoch = loss, at.epoch
-                best.clear()
-                best.update({k: v.detach().clone() for k, v in model.state_dict().items()})
-            at.step, at.loss_sum, at.images = 0, 0.0, 0
-            state.save(saved, model, best, optimiser, at)
+            work.close_epoch(loss)
     if not best:
         raise HarnessError(
             f"the validation loss was never finite in {at.epoch} epochs. Try a lower learning rate "
@@ -133,72 +118,105 @@ def learning_rate(method: Supervised, progress: float) -> float:
     return method.learning_rate * 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm)))
 
 
-def _epoch(
-    method: Supervised,
-    model: nn.Module,
-    task: Task,
-    training: Feed,
-    optimiser: torch.optim.Optimizer,
-    at: state.Position,
-    best: dict[str, Any],
-    steps: int,
-    compute: Compute,
-    seed: int,
-    saved: Path,
-    names: Callable[[Tensor], list[str]],
-    report: Callable[[Progress], None],
-) -> None:
-    model.train()
-    order = epoch_order(len(training), seed, at.epoch)
-    pending: list[tuple[int, Tensor, Tensor]] = []
-    look_every = 1 if compute.kind == "cpu" else LOOK_EVERY
-    began = last_save = time.monotonic()
-    seen = 0
+@dataclass
+class _Training:
+    """The state of one training, and its steps."""
 
-    def look() -> None:
-        for number, loss, index in pending:
+    method: Supervised
+    model: nn.Module
+    task: Task
+    feed: Feed
+    optimiser: torch.optim.Optimizer
+    compute: Compute
+    seed: int
+    saved: Path
+    at: state.Position
+    best: dict[str, Any]
+    names: Callable[[Tensor], list[str]]
+    report: Callable[[Progress], None]
+    pending: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # step, loss, index: not looked at yet
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of an epoch; its last batch may be smaller."""
+        return math.ceil(len(self.feed) / self.method.batch_size)
+
+    def epoch(self) -> None:
+        """Finish the current epoch, from wherever it stands."""
+        self.model.train()
+        at, order = self.at, epoch_order(len(self.feed), self.seed, self.at.epoch)
+        look_every = 1 if self.compute.kind == "cpu" else LOOK_EVERY
+        began = saved = time.monotonic()
+        seen = 0
+        for step in range(at.step, self.steps):
+            chosen = order[step * self.method.batch_size : (step + 1) * self.method.batch_size]
+            self.step(step, chosen)
+            seen += len(chosen)
+            at.step = step + 1
+            if len(self.pending) >= look_every or at.step == self.steps:
+                self.look()
+                speed = seen / (time.monotonic() - began)
+                left = (self.method.max_epochs - at.epoch - at.step / self.steps) * len(self.feed) / speed
+                mean = at.loss_sum / at.images
+                self.report(Progress(at.epoch + 1, self.method.max_epochs, at.step, self.steps, mean, speed, left))
+            if time.monotonic() - saved > SAVE_EVERY and at.step < self.steps:
+                self.look()
+                at.seconds += time.monotonic() - began
+                began, seen = time.monotonic(), 0
+                state.save(self.saved, self.model, self.best, self.optimiser, at)
+                saved = time.monotonic()
+        at.seconds += time.monotonic() - began
+        at.epoch += 1
+
+    def step(self, step: int, chosen: NDArray[np.int64]) -> None:
+        """Take one optimiser step; all its randomness follows from seed, epoch and step."""
+        at, method = self.at, self.method
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(method, at.epoch + step / self.steps)
+        rng = torch_rng_for(self.seed, "fit", at.epoch, step)
+        torch.manual_seed(seed_for(self.seed, "layers", at.epoch, step))
+        batch = self.feed.batch(chosen)
+        batch = replace(batch, x=augment(batch.x, method.augment, rng))
+        self.optimiser.zero_grad(set_to_none=True)
+        with self.compute.autocast():
+            loss = method.step(self.model, batch, self.task, rng)
+        loss.backward()
+        self.optimiser.step()
+        self.pending.append((step, loss.detach(), batch.index))
+
+    def look(self) -> None:
+        """Read the losses of the last steps; raise `HarnessError` where one is not finite."""
+        at = self.at
+        for step, loss, index in self.pending:
             value = float(loss)
             if not math.isfinite(value):
-                ids = names(index)
+                ids = self.names(index)
                 raise HarnessError(
-                    f"the loss became {value} in epoch {at.epoch + 1}, step {number + 1} of {steps}, on the samples "
+                    f"the loss became {value} in epoch {at.epoch + 1}, step {step + 1} of {self.steps}, on the samples "
                     f"{', '.join(ids[:32])}{' ...' if len(ids) > 32 else ''}. Try a lower learning rate "
-                    f"(now {method.learning_rate:g}), --precision fp32, or look at those images."
+                    f"(now {self.method.learning_rate:g}), --precision fp32, or look at those images."
                 )
             at.loss_sum += value * len(index)
             at.images += len(index)
-        pending.clear()
+        self.pending.clear()
 
-    for step in range(at.step, steps):
-        now = at.epoch + step / steps
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(method, now)
-        rng = torch_rng_for(seed, "fit", at.epoch, step)
-        torch.manual_seed(seed_for(seed, "layers", at.epoch, step))
-        batch = training.batch(order[step * method.batch_size : (step + 1) * method.batch_size])
-        batch = replace(batch, x=augment(batch.x, method.augment, rng))
-        optimiser.zero_grad(set_to_none=True)
-        with compute.autocast():
-            loss = method.step(model, batch, task, rng)
-        loss.backward()
-        optimiser.step()
-        pending.append((step, loss.detach(), batch.index))
-        seen += len(batch)
-        at.step = step + 1
-        if len(pending) >= look_every or at.step == steps:
-            look()
-            elapsed = time.monotonic() - began
-            speed = seen / elapsed
-            left = (method.max_epochs - now) * len(training) / speed
-            report(Progress(at.epoch + 1, method.max_epochs, at.step, steps, at.loss_sum / at.images, speed, left))
-        if time.monotonic() - last_save > SAVE_EVERY and at.step < steps:
-            look()
-            at.seconds += time.monotonic() - began
-            began, seen = time.monotonic(), 0
-            state.save(saved, model, best, optimiser, at)
-            last_save = time.monotonic()
-    at.seconds += time.monotonic() - began
-    at.epoch += 1
+    def close_epoch(self, validation: float) -> None:
+        """Write the epoch's line of history, keep the weights if they are the best, save the state."""
+        at = self.at
+        entry = {
+            "epoch": at.epoch,
+            "train_loss": at.loss_sum / max(at.images, 1),
+            "validation_loss": validation,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "seconds": round(at.seconds, 3),
+        }
+        at.history.append(entry)
+        if validation < at.best_loss:
+            at.best_loss, at.best_epoch = validation, at.epoch
+            self.best.clear()
+            self.best.update({k: v.detach().clone() for k, v in self.model.state_dict().items()})
+        at.step, at.loss_sum, at.images = 0, 0.0, 0
+        state.save(self.saved, self.model, self.best, self.optimiser, at)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,18 @@ NONE = -1  # in place of a threshold: the fold has no weight, so nothing can be 
 
 
 def hits(iou: NDArray[np.uint16]) -> Floats:
-    """Return which pairs are correct, IoU > T, from quantised IoU (P,256): (P,256,7) of 0 and 1."""
-    return (iou[:, :, None] > TENTHS * np.arange(1, len(THRESHOLDS) + 1)).astype(float)
+    """Return which pairs are correct, IoU > T, from quantised IoU (P,256): (P,256,7) of 0 and 1.
+
+    float32 is exact here: sums of whole weights stay far below 2**24.
+    """
+    return (iou[:, :, None] > TENTHS * np.arange(1, len(THRESHOLDS) + 1)).astype(np.float32)
 
 
 def _by_fold(table: LocalisationTable, pairs: NDArray[np.intp], weights: Floats, scores: Floats) -> Floats:
     """Return the weighted sum over each fold's pairs of `scores` (p,...), (5,R,...)."""
     flat = scores.reshape(len(pairs), -1)
-    sums = [weights[:, pairs[of]] @ flat[of] for of in (table.fold[pairs] == f for f in range(FOLDS))]
+    mine = weights[:, pairs].astype(scores.dtype)
+    sums = [mine[:, of] @ flat[of] for of in (table.fold[pairs] == f for f in range(FOLDS))]
     return np.stack(sums).reshape(FOLDS, len(weights), *scores.shape[1:])
 
 
@@ -49,20 +54,30 @@ class Folds:
     correct: Floats  # (5,R,256,7)
     iou: Floats  # (5,R,256) in 1/65530
 
-    @property
+    @cached_property
     def chosen(self) -> NDArray[np.intp]:
         """Return the threshold chosen on each fold for all T together, (5,R,1)."""
         return np.where(self.weight > 0, choose(self.correct.sum(3), self.iou), NONE)[:, :, None]
 
-    @property
+    @cached_property
     def chosen_per_t(self) -> NDArray[np.intp]:
         """Return the threshold chosen on each fold for each T, (5,R,7)."""
         chosen = choose(np.moveaxis(self.correct, 3, 2), self.iou[:, :, None])
         return np.where(self.weight[:, :, None] > 0, chosen, NONE)
 
 
-def _folds(table: LocalisationTable, pairs: NDArray[np.intp], weights: Floats) -> Folds:
-    """Return the sums of one class's pairs."""
+def _folds(table: LocalisationTable, c: int, weights: Floats) -> Folds:
+    """Return the sums of one class's pairs; kept as long as the weights are the same, for the next metric."""
+    held = table.memo
+    if held.get("weights") is not weights:
+        held.clear()
+        held["weights"] = weights
+    if c not in held:
+        held[c] = _sums(table, table.members("iou")[c], weights)
+    return held[c]
+
+
+def _sums(table: LocalisationTable, pairs: NDArray[np.intp], weights: Floats) -> Folds:
     iou = table.iou[pairs]
     return Folds(
         _by_fold(table, pairs, weights, np.ones(len(pairs))),
@@ -83,7 +98,7 @@ def _others(sums: Floats, weight: Floats, chosen: NDArray[np.intp]) -> Floats:
     for f in range(FOLDS):
         rest = [g for g in range(FOLDS) if g != f]
         at_choice = np.sum([sums[g][replicate, chosen[f], column] for g in rest], axis=0)
-        found = ratio(at_choice, weight[rest].sum(0)[:, None])
+        found = ratio(at_choice.astype(float), weight[rest].sum(0)[:, None])
         means.append(np.where(chosen[f] == NONE, np.nan, found))
     stacked = np.stack(means)
     known = np.isfinite(stacked)
@@ -99,8 +114,8 @@ def _classes(table: LocalisationTable, kept: NDArray[np.bool_],
 def _accuracy(table: LocalisationTable, weights: Floats, kept: NDArray[np.bool_]) -> Floats:
     """Return localisation accuracy in both variants, (R,2,7,V)."""
     values = np.full((len(weights), 2, len(THRESHOLDS), len(table.classes)), np.nan)
-    for c, pairs in _classes(table, kept):
-        folds = _folds(table, pairs, weights)
+    for c, _ in _classes(table, kept):
+        folds = _folds(table, c, weights)
         for variant, chosen in enumerate((folds.chosen, folds.chosen_per_t)):
             values[:, variant, :, c] = _others(folds.correct, folds.weight, chosen)
     return values
@@ -135,7 +150,7 @@ def _at_choice(table: LocalisationTable, weights: Floats, kept: NDArray[np.bool_
     """Return the mean of a quantised share at the thresholds of localisation accuracy, (R,V+1)."""
     values = np.full((len(weights), len(table.classes)), np.nan)
     for c, pairs in _classes(table, kept, score):
-        folds = _folds(table, pairs, weights)
+        folds = _folds(table, c, weights)
         shares = getattr(table, score)[pairs].astype(float)[:, :, None]
         values[:, c] = _others(_by_fold(table, pairs, weights, shares), folds.weight, folds.chosen)[:, 0] / SCALE
     return with_macro(values, kept)
@@ -164,7 +179,7 @@ def chosen_thresholds(table: LocalisationTable) -> dict[str, list[int]]:
     """Return per class that can be scored the threshold t (0..255) chosen on each of the five folds."""
     kept = scorable(table, localisation_accuracy)
     ones = np.ones((1, len(table.ids)))
-    return {table.classes[c]: _folds(table, pairs, ones).chosen[:, 0, 0].tolist() for c, pairs in _classes(table, kept)}
+    return {table.classes[c]: _folds(table, c, ones).chosen[:, 0, 0].tolist() for c, _ in _classes(table, kept)}
 
 
 def pair_iou(table: LocalisationTable) -> Floats:
@@ -182,6 +197,6 @@ def pair_iou(table: LocalisationTable) -> Floats:
 def skipped_choices(table: LocalisationTable, weights: Floats) -> NDArray[np.int64]:
     """Return how many of the five choices of each class could not be made under these weights, (R,V)."""
     count = np.zeros((len(weights), len(table.classes)), dtype=np.int64)
-    for c, pairs in _classes(table, scorable(table, localisation_accuracy)):
-        count[:, c] = (_folds(table, pairs, weights).weight == 0).sum(0)
+    for c, _ in _classes(table, scorable(table, localisation_accuracy)):
+        count[:, c] = (_folds(table, c, weights).weight == 0).sum(0)
     return count

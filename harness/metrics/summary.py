@@ -44,20 +44,45 @@ def summarise(
     higher_is_better.
     """
     chosen = applicable(table, [*(builtin() if metrics is None else metrics), *extra])
-    return [line for metric in chosen for line in lines(table, metric, resamples)]
+    if not chosen:
+        return []
+    found = stats.estimate(joint(chosen), table, table.clusters, resamples=resamples)
+    result, start = [], 0
+    for metric in chosen:
+        part = slice(start, start + len(cells(table, metric)))
+        result += lines(table, metric, found[part])
+        start = part.stop
+    return result
 
 
-def lines(table: Table, metric: Metric, resamples: int = stats.RESAMPLES) -> list[dict[str, Any]]:
-    """Return the dictionaries of one metric, a value each; raises `UsageError` where their number is not K."""
+def joint(metrics: Sequence[Metric]) -> stats.Statistic:
+    """Return one statistic that holds the values of all `metrics`, one after the other, (R, sum of K).
+
+    In each replicate they see the same array of weights, so that what they share is computed once. Raises
+    `UsageError` where a metric gives another number of values than its registration says.
+    """
+
+    def statistic(table: Table, weights: stats.Floats) -> stats.Floats:
+        return np.concatenate([_checked(metric, table, metric(table, weights)) for metric in metrics], axis=1)
+
+    return statistic
+
+
+def _checked(metric: Metric, table: Table, values: stats.Floats) -> stats.Floats:
+    options, expected = registration(metric), len(cells(table, metric))
+    if values.shape[1:] != (expected,):
+        raise UsageError(
+            f"metric {options['name']!r} gave values of shape {values.shape[1:]}, expected {(expected,)}: "
+            f"{len(options.get('variants', ('',)))} variants x {len(options.get('thresholds', (None,)))} thresholds "
+            f"x {expected} in all. Mend its `per`, `thresholds` or `variants`."
+        )
+    return values
+
+
+def lines(table: Table, metric: Metric, found: stats.Estimate) -> list[dict[str, Any]]:
+    """Return the dictionaries of one metric, one for each value of its estimate."""
     options = registration(metric)
     layout, why = cells(table, metric), reasons(table, metric)
-    found = stats.estimate(metric, table, table.clusters, resamples=resamples)
-    if found.value.shape != (len(layout),):
-        raise UsageError(
-            f"metric {options['name']!r} gave values of shape {found.value.shape}, expected {(len(layout),)}: "
-            f"{len(options.get('variants', ('',)))} variants x {len(options.get('thresholds', (None,)))} thresholds "
-            f"x {len(layout)} in all. Mend its `per`, `thresholds` or `variants`."
-        )
     n, n_missing = _counts(table, metric)
     result = []
     for k, cell in enumerate(layout):

@@ -278,6 +278,11 @@ class LocalisationTable:
         """Return variant, threshold and class_name of each of the metric's K values."""
         return cells(self, metric)
 
+    @cached_property
+    def memo(self) -> dict[Any, Any]:
+        """Return a place for what several metrics compute from the same weights."""
+        return {}
+
     def present(self, score: str) -> NDArray[np.bool_]:
         """Return which pairs have the score (iou, iobb, pointing, energy), (P,)."""
         array = getattr(self, score)

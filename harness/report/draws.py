@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.util import hash_pandas_object
 
 from harness import stats
 from harness.metrics import cells as layout
-from harness.metrics.summary import builtin
+from harness.metrics.summary import builtin, joint
 from harness.metrics.tables import ClassificationTable, LocalisationTable
 from harness.record import StageResult
 from harness.report.boards import MISSING, ColumnKey
@@ -50,14 +49,14 @@ def draws_of(
     table = table_type.from_frame(frame)
     content, samples = _content(frame), _samples(frame)
     found: dict[ColumnKey, Draws] = {}
-    for name in sorted({k.metric for k in wanted}):
-        metric = _metrics()[name]
-        at = {_place(c): i for i, c in enumerate(layout.cells(table, metric))}
-        columns = {k: at[p] for k in wanted if k.metric == name and (p := _key_place(k)) in at}
-        if columns:
-            values, replicates = _kept(metric, table, f"{content}-{name}", cache, resamples)
-            for key, i in columns.items():
-                found[key] = Draws(float(values[i]), replicates[:, i], samples)
+    metrics = [_metrics()[name] for name in sorted({k.metric for k in wanted})]
+    places = [(layout.registration(m)["name"], *_place(c)) for m in metrics for c in layout.cells(table, m)]
+    at = {place: i for i, place in enumerate(places)}
+    columns = {k: at[p] for k in wanted if (p := (k.metric, *_key_place(k))) in at}
+    if columns:
+        values, replicates = _kept(metrics, table, content, cache, resamples)
+        for key, i in columns.items():
+            found[key] = Draws(float(values[i]), replicates[:, i], samples)
     return found
 
 
@@ -74,8 +73,12 @@ def _key_place(key: ColumnKey) -> tuple[str, float, str]:
     return key.variant, key.threshold, key.class_name
 
 
-def _kept(metric: layout.Metric, table: layout.Table, name: str, cache: Path | None, resamples: int) -> tuple[Any, Any]:
-    """Return the point values (K,) and replicates (R,K) of a metric, from the cache where it has them."""
+def _kept(
+    metrics: list[layout.Metric], table: layout.Table, content: str, cache: Path | None, resamples: int
+) -> tuple[Any, Any]:
+    """Return the point values (K,) and replicates (R,K) of all metrics together, from the cache where it has them."""
+    name = "-".join([content, *(layout.registration(m)["name"] for m in metrics)])
+    statistic = joint(metrics)
     path = None
     if cache is not None:
         path = cache / f"{hashlib.sha256(f'{name}-{resamples}-{_code()}'.encode()).hexdigest()[:32]}.npy"
@@ -84,8 +87,8 @@ def _kept(metric: layout.Metric, table: layout.Table, name: str, cache: Path | N
             return stored[0], stored[1:]
         except (OSError, ValueError, EOFError):
             pass  # not there, or cut off by a full disk: computed again
-    values = stats.point(metric, table, len(table.clusters))
-    replicates = stats.replicates(metric, table, table.clusters, resamples=resamples)
+    values = stats.point(statistic, table, len(table.clusters))
+    replicates = stats.replicates(statistic, table, table.clusters, resamples=resamples)
     if path is not None:
         write_bytes(path, _npy(np.concatenate([values[None], replicates])))
     return values, replicates
@@ -105,17 +108,21 @@ def _code() -> str:
 
 
 def _content(frame: pd.DataFrame) -> str:
-    h = hashlib.sha256(",".join(map(str, frame.columns)).encode())
+    """Return a digest of all that a frame holds."""
+    h = hashlib.sha256("\0".join(map(str, frame.columns)).encode())
     for name in frame.columns:
-        column = frame[name]
-        if column.dtype == object and len(column) and isinstance(column.iloc[0], np.ndarray | list):
-            h.update(np.concatenate([np.asarray(x) for x in column]).tobytes())
+        values = frame[name].to_numpy()
+        if values.dtype != object:
+            h.update(values.tobytes())
+        elif len(values) and isinstance(values[0], np.ndarray | list):
+            h.update(np.concatenate([np.asarray(x) for x in values]).tobytes())
         else:
-            h.update(hash_pandas_object(column, index=False).to_numpy().tobytes())
+            h.update("\0".join(map(str, values)).encode("utf-8", "surrogatepass"))
     return h.hexdigest()
 
 
 def _samples(frame: pd.DataFrame) -> str:
     """Return a digest of which samples a frame holds, whatever their order."""
-    named = frame[[c for c in ("id", "class_name", "patient") if c in frame]].astype(str)
-    return hashlib.sha256(np.sort(hash_pandas_object(named, index=False).to_numpy()).tobytes()).hexdigest()
+    named = [frame[c].astype(str) for c in ("id", "class_name", "patient") if c in frame]
+    lines = sorted("\0".join(one) for one in zip(*named, strict=True))
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()

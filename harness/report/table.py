@@ -81,7 +81,7 @@ def number_cell(
     if rank:
         lines.append(f"rank group {rank.group}")
         if rank.against:
-            lines.append(f"against {rank.against}: p = {rank.p:.2g} (Holm)")
+            lines.append(f"p = {rank.p:.2g} (Holm)")
     elif unranked:
         lines.append(unranked)
     if below:

@@ -7,7 +7,6 @@
   const KEYS = { method: 1, model: 2, seed: 4 }; // places of the words in a line: run, method, model, settings, seed
   const FIXED = 3; // cells before the first metric
   const ALL = "*";
-  document.documentElement.classList.add("scripted");
 
   const state = { board: 0, explainer: null, columns: null, sort: null, down: true, filter: "" };
   const board = () => boards[state.board];

@@ -1,7 +1,6 @@
 "use strict";
 // A run's page: charts in the page's colours, light or dark, and the gallery's switches.
 (() => {
-  document.documentElement.classList.add("scripted");
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const tone = (t) => css(`--tone-${t === "reference" ? t : t % 6}`);
