@@ -65,6 +65,12 @@ class Part:
         """Return what a stage key keeps of it: identity and every resolved value."""
         return {**self.component.identity(), "settings": {s.name: _plain(s.value) for s in self.settings}}
 
+    def described(self) -> list[dict[str, Any]]:
+        """Return its settings as run.json keeps them."""
+        return [
+            dataclasses.asdict(s) | {"value": _plain(s.value), "default": _plain(s.default)} for s in self.settings
+        ]
+
     @property
     def changed(self) -> str:
         """Return the settings that the user changed, as text."""
@@ -121,12 +127,7 @@ class Plan:
 
     def settings(self) -> list[dict[str, Any]]:
         """Return every resolved setting, as run.json keeps them."""
-        listed = []
-        for part in self.parts:
-            for setting in part.settings:
-                entry = dataclasses.asdict(setting)
-                listed.append(entry | {"value": _plain(setting.value), "default": _plain(setting.default)})
-        return listed
+        return [entry for part in self.parts for entry in part.described()]
 
 
 def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:

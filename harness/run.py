@@ -354,7 +354,7 @@ def _stage(work: Work, model: Classifier, part: Part, explainer: Part | None) ->
         "explainer": explainer.component.name if explainer else "",
         "reference": bool(explainer and explainer.component.options.get("reference")),
         "key": key,
-        "settings": {s.name: s.value for p in (part, explainer) if p for s in p.settings},
+        "settings": [entry for p in (part, explainer) if p for entry in p.described()],
         "seconds": round(seconds, 3),
         "passes": scored.passes,
         "device": device_name(work.compute),
