@@ -87,7 +87,7 @@ def _value(row: Row) -> float:
 
 
 def _pick(rows: Iterable[Row], metric: str, class_name: str, explainer: str = "", **more: Any) -> Row | None:
-    for row in rows:
+    for row in reversed(list(rows)):  # of two stages the newer one
         wanted = (row.metric, row.class_name, row.explainer, row.variant) == (metric, class_name, explainer, "")
         if wanted and all(getattr(row, k) == v for k, v in more.items()):
             return row

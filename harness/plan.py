@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,7 @@ class Part:
 
     def described(self) -> list[dict[str, Any]]:
         """Return its settings as run.json keeps them."""
-        return [
-            dataclasses.asdict(s) | {"value": _plain(s.value), "default": _plain(s.default)} for s in self.settings
-        ]
+        return [dataclasses.asdict(s) | {"value": _plain(s.value), "default": _plain(s.default)} for s in self.settings]
 
     @property
     def changed(self) -> str:
@@ -139,7 +137,7 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
         raise UsageError(f"--limit {spec.limit}: expected at least 1 sample.")
     if spec.checkpoint is not None and not spec.checkpoint.is_file():
         raise UsageError(f"--checkpoint {spec.checkpoint}: expected a file of weights, nothing is there.")
-    chain = _chain(found, spec.method)
+    chain = _chain(found, spec.method, (*spec.config, *spec.sets))
     dataset = found.find("dataset", spec.dataset)
     dataset_class = dataset.load()
     explainers, evaluations, missing = _selected(spec, found)
@@ -160,7 +158,7 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     before: Plan | None = None
     for component in reversed(chain):
         thing = starts.get(component.name, loaded.get(component.name))
-        schedule = dict(dataset_class.schedule) | (dataset_class.continuation if thing.start_from else {})
+        schedule = dict(dataset_class.schedule) | (dataset_class.continuation if component is not chain[-1] else {})
         method = part(component, thing, ("dataset", {k: v for k, v in schedule.items() if k in fields_of(thing)}))
         before = Plan(
             spec=spec if component is chain[0] else dataclasses.replace(spec, method=component.name, existing="reuse"),
@@ -179,9 +177,14 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     return before
 
 
-def _chain(found: Catalogue, name: str) -> list[Component]:
-    """Return the method and those it starts from, the first one last."""
+def _chain(found: Catalogue, name: str, sets: Iterable[str]) -> list[Component]:
+    """Return the method and those it starts from, the first one last; `sets` may replace start_from."""
     chain: list[Component] = []
+    replaced = {}
+    for target, value in map(split_assignment, sets):
+        owner, _, setting = target.rpartition(".")
+        if setting == "start_from":
+            replaced[owner or name] = None if value.casefold() == "none" else value
     following: str | None = name
     while following:
         component = found.find("method", following)
@@ -189,7 +192,7 @@ def _chain(found: Catalogue, name: str) -> list[Component]:
             circle = " -> ".join(c.name for c in [*chain, component])
             raise UsageError(f"methods start from each other in a circle: {circle}. Mend start_from.")
         chain.append(component)
-        following = component.load().start_from
+        following = replaced.get(following, component.load().start_from)
     return chain
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -34,10 +35,16 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def collect() -> dict[str, Any]:
-    """Return git state, package versions and machine, as run.json keeps them. Paths and host names stay out."""
+@functools.cache
+def git_state() -> dict[str, Any]:
+    """Return commit and cleanliness of the checkout that harness runs from; None where it is installed."""
     tracked = _git("ls-files", "--error-unmatch", "__init__.py") is not None  # else: installed inside another checkout
     sha = _git("rev-parse", "HEAD") if tracked else None
+    return {"sha": sha, "dirty": bool(_git("status", "--porcelain")) if sha else None}
+
+
+def collect() -> dict[str, Any]:
+    """Return git state, package versions and machine, as run.json keeps them. Paths and host names stay out."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -46,7 +53,7 @@ def collect() -> dict[str, Any]:
             versions[package] = "not installed"
     return {
         "created": now(),
-        "git": {"sha": sha, "dirty": bool(_git("status", "--porcelain")) if sha else None},
+        "git": git_state(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": versions,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.record import from_run, write_record
+from harness.record import StageResult, from_run, write_record
 from harness.rows import INVALID
 from harness.store import find_run
 
@@ -17,20 +18,28 @@ def publish(run: str, runs_dir: Path, results_dir: Path, *, allow_dirty: bool = 
     uncommitted changes (unless `allow_dirty`).
     """
     result = from_run(find_run(runs_dir, run))
+    whole = [s for s in result.stages if not s.partial]
+    partial = sorted({_kind(s) for s in result.stages} - {_kind(s) for s in whole})
+    result = replace(result, stages=whole)
     info, rows = result.info, result.rows
     refused = []
     if info.get("status") != "complete":
         refused.append(f"its status is {info.get('status')!r}: give its `harness run` command again")
-    if not rows:
+    if partial:
+        what = " ".join(filter(None, partial[0]))
+        refused.append(f"of {what} only a part of the samples was scored (--limit): run it without")
+    elif not rows:
         refused.append("it has no evaluations")
     flags = {flag for row in rows for flag in row.flags}
-    if "partial" in flags:
-        refused.append("it scored only a part of the samples (--limit): run it without")
     refused += [f"it is flagged {flag!r}: {INVALID[flag]}" for flag in sorted(flags & set(INVALID))]
-    git = info["provenance"]["git"]
-    if git["dirty"] is not False and not allow_dirty:
-        state = "uncommitted changes" if git["dirty"] else "no known version"
+    states = [info["provenance"]["git"]["dirty"], *(s.info["git"]["dirty"] for s in whole)]
+    if any(dirty is not False for dirty in states) and not allow_dirty:
+        state = "uncommitted changes" if any(states) else "no known version"
         refused.append(f"the code that made it had {state}: commit and run again, or --allow-dirty")
     if refused:
         raise UsageError(f"run {result.run_id} is not published: {'; '.join(refused)}.")
     return write_record(result, results_dir)
+
+
+def _kind(stage: StageResult) -> tuple[str, str]:
+    return str(stage.info["evaluation"]), str(stage.info["explainer"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,16 @@ class StageResult:
     gallery: list[dict[str, Any]] = field(default_factory=list)
     gallery_folder: Path | None = None
 
+    @property
+    def partial(self) -> bool:
+        """Return whether only a part of the samples was scored (--limit)."""
+        return any("partial" in row.flags for row in self.rows)
+
+
+def newest(stages: Iterable[StageResult]) -> list[StageResult]:
+    """Return the stages in the order in which a later one replaces an earlier one: partial first, then by time."""
+    return sorted(stages, key=lambda s: (not s.partial, str(s.info.get("created", "")), s.name))
+
 
 @dataclass(frozen=True)
 class Result:
@@ -54,7 +64,7 @@ class Result:
     @property
     def rows(self) -> list[Row]:
         """Return the rows of all stages."""
-        return [row for stage in self.stages for row in stage.rows]
+        return [row for stage in newest(self.stages) for row in stage.rows]
 
 
 def from_run(run: RunFolder) -> Result:

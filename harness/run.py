@@ -360,6 +360,7 @@ def _stage(work: Work, model: Classifier, part: Part, explainer: Part | None) ->
         "device": device_name(work.compute),
         "precision": work.compute.precision,
         "created": provenance.now(),
+        "git": provenance.git_state(),
     }
     with work.folder.new_stage(name, key) as place:
         write_stage(place, info, rows, scored.samples)

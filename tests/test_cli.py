@@ -8,7 +8,9 @@ from support import REPOSITORY, TINY
 SETS = [part for s in TINY for part in ("--set", s)]
 
 
-@pytest.mark.parametrize("kind", ["methods", "datasets", "models", "explainers", "metrics", "attacks", "scores", "evaluations"])
+@pytest.mark.parametrize(
+    "kind", ["methods", "datasets", "models", "explainers", "metrics", "attacks", "scores", "evaluations"]
+)
 def test_list(harness, kind):
     code, out, err = harness("list", kind)
     assert (code, err) == (0, "")
@@ -43,7 +45,7 @@ def test_dry_run_says_all_and_does_nothing(harness, tmp_path):
 
 def test_config_file_and_set_wins(harness, tmp_path):
     path = tmp_path / "c.toml"
-    path.write_text('[set]\nepsilon = 0.02\n[set.baseline]\nmax_epochs = 7\n[set.phantom]\nsize = 48\n')
+    path.write_text("[set]\nepsilon = 0.02\n[set.baseline]\nmax_epochs = 7\n[set.phantom]\nsize = 48\n")
     _, out, _ = harness("run", "--method", "robust_fgsm", "--dataset", "phantom", "--config", path, "--set", "phantom.size=64",
                         "--dry-run", "--json")  # fmt: skip
     baseline, robust = json.loads(out)
@@ -59,7 +61,15 @@ def test_run_prints_a_table_and_what_to_type_next(harness, tiny_runs):
                "baseline.max_epochs=1", "--runs-dir", runs_dir)  # fmt: skip
     code, out, _ = harness(*command)
     assert code == 0
-    for part in ("AUROC (macro)", "cam: IoU > 0.3", "baseline", "robust_fgsm", "harness report", "harness evaluate", "95 %"):
+    for part in (
+        "AUROC (macro)",
+        "cam: IoU > 0.3",
+        "baseline",
+        "robust_fgsm",
+        "harness report",
+        "harness evaluate",
+        "95 %",
+    ):
         assert part in out
     _, out, _ = harness(*command, "--json")
     runs = json.loads(out)
@@ -129,5 +139,7 @@ def test_generated_documents_are_current():
     import subprocess
     import sys
 
-    done = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

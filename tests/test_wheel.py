@@ -18,7 +18,9 @@ def wheel(tmp_path_factory) -> Path:
     if uv is None:
         pytest.skip("uv is not on the PATH")
     out = tmp_path_factory.mktemp("dist")
-    done = subprocess.run([uv, "build", "--wheel", "--out-dir", str(out), str(REPOSITORY)], capture_output=True, text=True)
+    done = subprocess.run(
+        [uv, "build", "--wheel", "--out-dir", str(out), str(REPOSITORY)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     (path,) = out.glob("*.whl")
     return path

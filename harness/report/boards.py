@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.metrics.cells import registration
 from harness.metrics.summary import builtin
-from harness.record import Result, StageResult
+from harness.record import Result, StageResult, newest
 from harness.rows import INVALID, Row
 
 SUMMARY_CLASSES = ("macro", "all")
@@ -190,11 +190,6 @@ def status(result: Result) -> str:
 def is_reference(stage: StageResult) -> bool:
     """Return whether a stage scored a reference (a random map, say) instead of an explainer."""
     return bool(stage.info.get("reference"))
-
-
-def newest(stages: Iterable[StageResult]) -> list[StageResult]:
-    """Return the stages oldest first, so that of two with the same columns the later one wins."""
-    return sorted(stages, key=lambda s: (str(s.info.get("created", "")), s.name))
 
 
 def boards(results: Sequence[Result], *, every_class: bool = False) -> list[Board]:
