@@ -259,6 +259,8 @@ def _train(work: Work, model: Classifier) -> dict[str, Any]:
                 f"epoch {p.epoch}/{p.epochs}  loss {p.loss:.4f}  {p.images_per_second:.0f} img/s  "
                 f"at most {duration(p.seconds_left)} left"
             )
+            if p.best_epoch:
+                remark += f"  validation {p.best_loss:.4f} (epoch {p.best_epoch})"
             update((p.epoch - 1) * p.steps + p.step, p.epochs * p.steps, remark)
 
         def names(positions: Tensor) -> list[str]:

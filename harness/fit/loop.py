@@ -40,6 +40,8 @@ class Progress:
     loss: float
     images_per_second: float
     seconds_left: float  # to the end of max_epochs
+    best_loss: float  # lowest validation loss so far; infinite before the first
+    best_epoch: int
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,19 @@ class _Training:
                 self.look()
                 speed = seen / (time.monotonic() - began)
                 left = (self.method.max_epochs - at.epoch - at.step / self.steps) * len(self.feed) / speed
-                mean = at.loss_sum / at.images
-                self.report(Progress(at.epoch + 1, self.method.max_epochs, at.step, self.steps, mean, speed, left))
+                self.report(
+                    Progress(
+                        epoch=at.epoch + 1,
+                        epochs=self.method.max_epochs,
+                        step=at.step,
+                        steps=self.steps,
+                        loss=at.loss_sum / at.images,
+                        images_per_second=speed,
+                        seconds_left=left,
+                        best_loss=at.best_loss,
+                        best_epoch=at.best_epoch,
+                    )
+                )
             if time.monotonic() - saved > SAVE_EVERY and at.step < self.steps:
                 self.look()
                 at.seconds += time.monotonic() - began

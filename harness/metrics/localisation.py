@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ TENTHS = SCALE // 10
 NONE = -1  # in place of a threshold: the fold has no weight, so nothing can be chosen
 
 
-def hits(iou: NDArray[np.uint16]) -> Floats:
+def hits(iou: NDArray[np.uint16]) -> NDArray[np.float32]:
     """Return which pairs are correct, IoU > T, from quantised IoU (P,256): (P,256,7) of 0 and 1.
 
     float32 is exact here: sums of whole weights stay far below 2**24.
@@ -29,7 +30,7 @@ def hits(iou: NDArray[np.uint16]) -> Floats:
     return (iou[:, :, None] > TENTHS * np.arange(1, len(THRESHOLDS) + 1)).astype(np.float32)
 
 
-def _by_fold(table: LocalisationTable, pairs: NDArray[np.intp], weights: Floats, scores: Floats) -> Floats:
+def _by_fold(table: LocalisationTable, pairs: NDArray[np.intp], weights: Floats, scores: NDArray[Any]) -> NDArray[Any]:
     """Return the weighted sum over each fold's pairs of `scores` (p,...), (5,R,...)."""
     flat = scores.reshape(len(pairs), -1)
     mine = weights[:, pairs].astype(scores.dtype)
