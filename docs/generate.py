@@ -36,12 +36,17 @@ def command_line() -> str:
     return "\n".join(parts)
 
 
+def cell(text: str) -> str:
+    """Return text for a cell of a Markdown table."""
+    return text.replace("|", "\\|")
+
+
 def plugins() -> str:
     """Return the tables of all registered components as Markdown."""
     parts = [NOTE, "# What can be named\n"]
     for kind in KINDS:
         parts.append(f"## {kind.capitalize()}s\n\n| name | what it is | source |\n|---|---|---|")
-        parts += [f"| `{c.name}` | {c.summary} | {c.source} |".replace("|V|", "V") for c in catalogue().of(kind)]
+        parts += [f"| `{c.name}` | {cell(c.summary)} | {cell(c.source)} |" for c in catalogue().of(kind)]
         parts.append("")
     return "\n".join(parts)
 

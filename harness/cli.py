@@ -74,7 +74,8 @@ def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--explainer", "explainers", multiple=True, help="Explainer; may be repeated."),
         click.option("--evaluation", "evaluations", multiple=True, help="Evaluation; may be repeated."),
         click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE",
-                     help="Replace a setting: field=value, or name.field=value."),
+                     help="Replace a setting: field=value, or name.field=value. A bare field of a method is the named "
+                          "one's, not that of the method it starts from."),
         root_option,
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i]."),
         click.option("--precision", default="auto", show_default=True,
@@ -132,12 +133,15 @@ def _clean(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @main.command(name="list")
-@click.argument("what", type=click.Choice(LISTS))
+@click.argument("what", type=click.Choice(LISTS), metavar="KIND")
 @runs_dir_option
 @plugin_option
 @json_option
 def list_(what: str, runs_dir: Path, plugins: tuple[str, ...], as_json: bool) -> None:
-    """List what can be named, with its source."""
+    """List what can be named, with its source.
+
+    KIND is one of methods, datasets, models, explainers, metrics, attacks, scores, evaluations, runs.
+    """
     from harness import listing
 
     entries = listing.runs(runs_dir) if what == "runs" else listing.components(what.removesuffix("s"), plugins)
@@ -150,7 +154,10 @@ def list_(what: str, runs_dir: Path, plugins: tuple[str, ...], as_json: bool) ->
 @plugin_option
 @json_option
 def show(kind: str, name: str, plugins: tuple[str, ...], as_json: bool) -> None:
-    """Show one component: its settings with unit, default and source."""
+    """Show one component: its settings with unit, default and source.
+
+    KIND is method, dataset, model, explainer, attack, score, metric or evaluation.
+    """
     from harness import listing
 
     entry = listing.show(kind, name, plugins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Outcome:
     results: list[Result]
     runs_dir: Path
     explainers: tuple[str, ...]
+    options: str = ""  # plug-ins and root, as the commands to type next need them
 
     def json(self) -> str:
         """Return one JSON object per run: info and rows."""
@@ -44,13 +46,13 @@ class Outcome:
         lines += sorted({f"  {label}: {reason}" for r in self.results for label, reason in _reasons(r)})
         last = self.results[-1]
         lines += ["", *(f"{r.source}" for r in self.results)]
-        place = "" if self.runs_dir == Path("runs") else f" --runs-dir {self.runs_dir}"
+        place = "" if self.runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(self.runs_dir))}"
         lines += [
             "",
             "Next:",
             f"  harness report{place}",
             "      all runs as pages, with pictures: site/index.html",
-            f"  harness evaluate {last.run_id}{place} --explainer gradcam",
+            f"  harness evaluate {last.run_id}{place}{self.options} --explainer gradcam",
             "      another explainer on the same model, nothing is trained again",
         ]
         return "\n".join(lines)
@@ -109,6 +111,8 @@ def _stage_of(results: Sequence[Result], explainer: str) -> bool:
 def _reasons(result: Result) -> list[tuple[str, str]]:
     missing = list(result.info.get("missing_evaluations", {}).items())
     rows = [(f"{r.metric} of {r.class_name}", r.reason) for r in result.rows if r.metric == "auroc" and r.reason]
+    if not any(r.evaluation == "classification" for r in result.rows):
+        missing.append(("classification", "not asked for"))
     flags = [("note", f) for f in sorted({f for r in result.rows for f in r.flags})]
     return missing + rows + flags
 
@@ -174,7 +178,7 @@ def run(
     for spec in specs:
         done |= {r.run_id: r for r in execute(spec, reporter)}
     explainers = tuple(make(specs[0]).explainers)
-    return Outcome(list(done.values()), specs[0].runs_dir, _own(explainers, done.values()))
+    return Outcome(list(done.values()), specs[0].runs_dir, _own(explainers, done.values()), _again(options))
 
 
 def evaluate(run_id: str, options: dict[str, Any], runs_dir: Path, *, quiet: bool) -> Outcome:
@@ -184,7 +188,12 @@ def evaluate(run_id: str, options: dict[str, Any], runs_dir: Path, *, quiet: boo
     given = {k: v for k, v in _tuples(options).items() if v not in (None, (), "auto")}
     result = add(run_id, given, runs_dir, Reporter(quiet=quiet))
     names = tuple(dict.fromkeys(s.info["explainer"] for s in result.stages if s.info["explainer"]))
-    return Outcome([result], runs_dir, _own(names, [result]))
+    return Outcome([result], runs_dir, _own(names, [result]), _again(options))
+
+
+def _again(options: dict[str, Any]) -> str:
+    words = [("--plugin", p) for p in options["plugins"]] + [("--root", options["root"])] * bool(options["root"])
+    return "".join(f" {option} {shlex.quote(str(value))}" for option, value in words)
 
 
 def _tuples(options: dict[str, Any]) -> dict[str, Any]:

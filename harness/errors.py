@@ -37,8 +37,8 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(folded[n]) for n in near)}?" if near else ""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown(kind: str, name: str, known: Iterable[str], advice: str = "") -> UsageError:
     """Return the error for a name that is not registered; it names the closest ones, then all of them."""
     names = sorted(known)
     listing = ", ".join(names) if names else "none"
-    return UsageError(f"unknown {kind} {name!r}.{closest(name, names)} Known: {listing}.")
+    return UsageError(f"unknown {kind} {name!r}.{closest(name, names)} Known: {listing}. {advice}".rstrip())

@@ -24,9 +24,11 @@ def write(runs_dir: Path, results_dir: Path, out: Path, markdown: Path) -> str:
             f"no runs in {runs_dir} and no records in {results_dir}. Make one first: harness run --method baseline "
             "--dataset phantom"
         )
-    write_bytes(markdown, leaderboard(results_dir).encode())
-    lines = [f"{summary.index}   ({summary.runs} runs, {summary.records} records; opens from the file system)"]
-    lines.append(f"{markdown}   (records alone)")
+    records = len(list(results_dir.glob("*.json")))
+    lines = [f"{summary.index}   ({summary.runs} runs, {records} records; opens from the file system)"]
+    if records or markdown.exists():  # without either, nobody asked for a table
+        write_bytes(markdown, leaderboard(results_dir).encode())
+        lines.append(f"{markdown}   (records alone)")
     lines += [f"left out: {problem}" for problem in summary.unreadable]
     return "\n".join(lines)
 

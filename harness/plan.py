@@ -140,14 +140,13 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     chain = _chain(found, spec.method, (*spec.config, *spec.sets))
     dataset = found.find("dataset", spec.dataset)
     dataset_class = dataset.load()
-    explainers, evaluations, missing = _selected(spec, found)
+    explainers, references, evaluations, missing = _selected(spec, found)
     model = found.find("model", spec.model or dataset_class.default_model)
-    selected = {c.name: c for c in [chain[0], dataset, model, *explainers, *evaluations]}
-    loaded = {name: c.load() for name, c in selected.items()}
-    names = set(loaded)
-    starts = {c.name: c.load() for c in chain[1:]}
+    named = [chain[0], dataset, model, *explainers, *evaluations]
+    added = [*references, *chain[1:]]  # a bare `field=value` is never theirs
+    loaded = {c.name: c.load() for c in (*added, *named)}
     routes = {
-        layer: _route(sets, loaded, {k: v for k, v in starts.items() if k not in names})
+        layer: _route(sets, {c.name: loaded[c.name] for c in named}, {c.name: loaded[c.name] for c in added})
         for layer, sets in (("config", spec.config), ("--set", spec.sets))
     }
 
@@ -157,7 +156,7 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
 
     before: Plan | None = None
     for component in reversed(chain):
-        thing = starts.get(component.name, loaded.get(component.name))
+        thing = loaded[component.name]
         schedule = dict(dataset_class.schedule) | (dataset_class.continuation if component is not chain[-1] else {})
         method = part(component, thing, ("dataset", {k: v for k, v in schedule.items() if k in fields_of(thing)}))
         before = Plan(
@@ -166,7 +165,7 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
             method=method,
             dataset=part(dataset, dataset_class),
             model=part(model, loaded[model.name]),
-            explainers={c.name: part(c, loaded[c.name]) for c in explainers},
+            explainers={c.name: part(c, loaded[c.name]) for c in [*explainers, *references]},
             evaluations={c.name: part(c, loaded[c.name]) for c in evaluations},
             before=before if method.made.start_from else None,
             missing=missing,
@@ -196,7 +195,10 @@ def _chain(found: Catalogue, name: str, sets: Iterable[str]) -> list[Component]:
     return chain
 
 
-def _selected(spec: RunSpec, found: Catalogue) -> tuple[list[Component], list[Component], dict[str, str]]:
+def _selected(
+    spec: RunSpec, found: Catalogue
+) -> tuple[list[Component], list[Component], list[Component], dict[str, str]]:
+    """Return the explainers, the reference rows beside them, the evaluations, and what is missing."""
     known = {c.name for c in found.of("evaluation")}
     missing = {}
     if spec.evaluations:
@@ -206,11 +208,10 @@ def _selected(spec: RunSpec, found: Catalogue) -> tuple[list[Component], list[Co
         missing = {n: "this version of harness does not have it yet" for n in STANDARD_EVALUATIONS if n not in known}
     explainers = [found.find("explainer", name) for name in dict.fromkeys(spec.explainers or STANDARD_EXPLAINERS)]
     references = [c for c in found.of("explainer") if c.options.get("reference") and c not in explainers]
-    return explainers + references, evaluations, missing
+    return explainers, references, evaluations, missing
 
 
-def _route(sets: tuple[str, ...], selected: Mapping[str, Any], starts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Route assignments: bare fields to the components named by the user, `name.field` to their starts as well."""
-    qualified = {s for s in sets if split_assignment(s)[0].rpartition(".")[0] in starts}
-    routed = route([s for s in sets if s not in qualified], selected)
-    return routed | route(qualified, starts)
+def _route(sets: tuple[str, ...], named: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Route assignments: bare fields to the components that the user named, `name.field` to the added ones as well."""
+    theirs = [s for s in sets if split_assignment(s)[0].rpartition(".")[0] in added.keys() - named.keys()]
+    return route(theirs, added) | route([s for s in sets if s not in theirs], named)

@@ -203,7 +203,7 @@ class Catalogue:
         for component in self.components:
             if component.kind == kind and component.name == name:
                 return component
-        raise unknown(kind, name, (c.name for c in self.of(kind)))
+        raise unknown(kind, name, (c.name for c in self.of(kind)), "A plug-in of your own is named by --plugin FILE.")
 
     def load(self, kind: str, name: str) -> Any:
         """Return the registered object itself."""

@@ -130,8 +130,8 @@ def verify(
 ) -> Report:
     """Check a dataset's files without building anything: index, images, boxes, patients, checksums."""
     chosen = choose(dataset, root, sets, size, plugins)
-    index = chosen.dataset.index(chosen.root)
-    found = problems(index)
+    index = cache.read_index(chosen.spec, chosen.root)
+    found = problems(index, chosen.dataset.task)
     stray = unlabelled_boxes(index)
     broken: list[str] = []
     with Reporter(quiet=quiet).task(f"read {dataset}") as update:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.config import setting
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,15 @@ class Supervised:
     one_cycle: bool = setting(False, source="ours: for schedules of a few epochs (Smith 2018, arXiv:1803.09820)",
                               help="warm up, then anneal to 0 over max_epochs")  # fmt: skip
     augment: Literal["none", "flip", "pad_crop_flip"] = setting("none", source="Khakzar 2019 names none")
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be trained with."""
+        for name in ("batch_size", "max_epochs", "patience"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}: expected at least 1, got {getattr(self, name)}.")
+        for name in ("learning_rate", "momentum", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{name}: expected 0 or more, got {getattr(self, name)}.")
 
     smoke: ClassVar[dict[str, object]] = {"max_epochs": 1, "batch_size": 4}
 

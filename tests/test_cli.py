@@ -122,6 +122,9 @@ def test_publish_refuses(harness, tiny_runs, tmp_path, change, message):
     copy = tmp_path / "runs" / baseline.run_id
     shutil.copytree(baseline.source, copy)
     RunFolder(copy).update(**change)
+    for path in copy.glob("evaluations/*/stage.json"):
+        git = change.get("provenance", {"git": {"sha": "x", "dirty": False}})["git"]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "git": git}))
     code, _, err = harness("publish", baseline.run_id, "--runs-dir", tmp_path / "runs", "--to", tmp_path / "results")
     assert code == 2
     assert message in err

@@ -59,7 +59,7 @@ def test_dataset(component: Component, tmp_path: Path, monkeypatch: pytest.Monke
     except UsageError:
         pytest.skip(f"{component.name}: no example and no files under HARNESS_DATA")
     index = data.index(place)
-    assert problems(index) == []
+    assert problems(index, data.task) == []
     assert data.index(place).digest() == index.digest(), "the index must repeat"
     assert all(len(index.of_split(s)) for s in SPLITS)
     assert data.fingerprint(index, None)

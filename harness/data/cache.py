@@ -103,6 +103,17 @@ def open_cache(folder: Path) -> Prepared:
     return Prepared(folder, index, images, meta["fingerprint"], tuple(meta["corrupt"]), meta["manifest_sha256"])
 
 
+def read_index(spec: DatasetSpec, root: Path) -> Index:
+    """Return the dataset's table as its file makes it; what goes wrong in there is an error about the data."""
+    try:
+        return spec.make().index(root)
+    except (OSError, LookupError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{spec.name}: no table could be made of the files in {root} ({type(error).__name__}: {error}). Look at "
+            "--root and at the label files, or mend the dataset's index()."
+        ) from error
+
+
 def _stamp(root: Path) -> str:
     """Return a digest of names, sizes and times of the files beside the images: what a run checks without hashing."""
     if not root.is_dir() or root == Path():
@@ -208,7 +219,7 @@ def _build(
     skip: bool,
     progress: Progress | None,
 ) -> None:
-    index = check(dataset.index(root), spec.name)
+    index = check(read_index(spec, root), spec.name, dataset.task)
     shape = (len(index), dataset.channels, dataset.size, dataset.size)
     needed = int(np.prod(shape))
     work = folder.with_name(f"{folder.name}.partial")
@@ -245,7 +256,7 @@ def _build(
             progress(int((done > 0).sum()), len(index))
     kept = np.asarray(done) == 1
     if not kept.all():
-        index = check(_leave_out(index, kept), spec.name)
+        index = check(_leave_out(index, kept), spec.name, dataset.task)
         compact = np.load(images, mmap_mode="r")[kept]
         np.save(images, compact)
     _finish(work, folder, dataset, index, np.asarray(digests)[kept], sorted(skipped))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
+from harness.tasks import Task
 
 SPLITS = ("train", "validation", "test")
 BOX_COLUMNS = ("id", "class_name", "x0", "y0", "x1", "y1")
@@ -27,14 +29,15 @@ class Index:
 
     samples: columns id (unique), patient (the id itself where there are none), split (train, validation, test),
         and any others that `Dataset.read` wants (path, offset, seed, ...).
-    labels: (N,V) uint8 in {0,1}, columns in the order of `classes`; for MultiClass exactly one 1 per row.
+    labels: (N,V) numbers in {0,1}, uint8 once checked; columns in the order of `classes`; for MultiClass exactly
+        one 1 per row.
     boxes: columns id, class_name, x0, y0, x1, y1 as fractions of the image, [0,1], top left to bottom right.
     shortcuts: the same columns, for regions that a model should not look at; class_name is the tied class or "".
     notes: what every row of a run on this data must say ("subset").
     """
 
     samples: pd.DataFrame
-    labels: NDArray[np.uint8]
+    labels: NDArray[Any]
     classes: tuple[str, ...]
     boxes: pd.DataFrame = field(default_factory=no_boxes)
     shortcuts: pd.DataFrame = field(default_factory=no_boxes)
@@ -59,7 +62,7 @@ class Index:
         return h.hexdigest()
 
 
-def problems(index: Index) -> list[str]:
+def problems(index: Index, task: Task) -> list[str]:
     """Return everything that makes an index unusable, one sentence each; an empty list when it is sound."""
     found: list[str] = []
     ids = index.samples["id"]
@@ -79,6 +82,20 @@ def problems(index: Index) -> list[str]:
     if index.labels.shape != (len(index), len(index.classes)):
         found.append(f"labels have shape {index.labels.shape}, expected {(len(index), len(index.classes))}")
         return found
+    binary = np.isin(index.labels, (0, 1))
+    if not binary.all():
+        row, column = np.argwhere(~binary)[0]
+        found.append(
+            f"{int((~binary).sum())} labels are not 0 or 1, the first is {index.labels[row, column]} for class "
+            f"{index.classes[column]!r} of {ids.iloc[row]!r}"
+        )
+        return found
+    if task.name == "multiclass" and not (index.labels.sum(1) == 1).all():
+        row = int(np.flatnonzero(index.labels.sum(1) != 1)[0])
+        found.append(f"{ids.iloc[row]!r} has {index.labels[row].sum()} classes, expected exactly one")
+    nameless = samples_without_name(index)
+    if nameless:
+        found.append(f"{nameless} samples have no id or no patient; without patients give the id itself")
     in_training = index.labels[index.of_split("train")].sum(0)
     for name, positives in zip(index.classes, in_training, strict=True):
         if counts.get("train", 0) and positives == 0:
@@ -101,13 +118,19 @@ def problems(index: Index) -> list[str]:
     return found
 
 
-def check(index: Index, dataset: str) -> Index:
-    """Return the index if it is sound; else raise `UsageError` with everything that is wrong."""
-    found = problems(index)
+def samples_without_name(index: Index) -> int:
+    """Return how many samples have an empty id or patient."""
+    named = index.samples[["id", "patient"]]
+    return int((named.isna() | (named.astype(str) == "")).to_numpy().any(1).sum())
+
+
+def check(index: Index, dataset: str, task: Task) -> Index:
+    """Return the index, labels as uint8, if it is sound; else raise `UsageError` with everything that is wrong."""
+    found = problems(index, task)
     if found:
         listing = "; ".join(found)
         raise UsageError(f"{dataset}: the index is not usable: {listing}. Mend the label and split files.")
-    return index
+    return replace(index, labels=np.asarray(index.labels).astype(np.uint8))
 
 
 def unlabelled_boxes(index: Index) -> pd.DataFrame:
@@ -115,7 +138,7 @@ def unlabelled_boxes(index: Index) -> pd.DataFrame:
     position = {name: i for i, name in enumerate(index.samples["id"])}
     column = {name: i for i, name in enumerate(index.classes)}
     keep = [
-        index.labels[position[i], column[c]] == 0
+        i in position and c in column and index.labels[position[i], column[c]] == 0
         for i, c in zip(index.boxes["id"], index.boxes["class_name"], strict=True)
     ]
     return index.boxes.iloc[np.flatnonzero(keep)]

@@ -40,7 +40,7 @@ def find_root(dataset: Dataset, name: str, given: Path | None = None) -> Path:
         return Path()
     looked: list[str] = []
     for place, origin in _candidates(given):
-        for folder in (place, *(place / f for f in dataset.folders)):
+        for folder in (*(place / f for f in dataset.folders), place):
             if folder.is_dir() and dataset.found_at(folder):
                 return folder
         looked.append(f"{place} ({origin})")

@@ -43,7 +43,7 @@ def page(result: Result) -> dict[str, Any]:
         "status": status(result),
         "advice": ADVICE.get(status(result), ""),
         "command": command(info),
-        "error": str(info.get("error") or ""),
+        "error": str(info.get("message") or ""),
         "spec": spec,
         "start_from": info.get("start_from"),
         "badges": badges(flags),

@@ -26,9 +26,13 @@ def command(info: Mapping[str, Any]) -> str:
         if value not in (None, ""):
             words += [f"--{name}", str(value)]
     for described in info.get("settings") or ():
-        if described.get("set_by") == "--set":
+        if described.get("set_by") in ("--set", "config"):
             owner = str(described.get("component", "")).split(" ")[-1]
             words += ["--set", f"{owner}.{described.get('name')}={described.get('value')}"]
+    for plugin in spec.get("plugins") or ():
+        words += ["--plugin", str(plugin)]
+    for option, names in (("--explainer", "explainers"), ("--evaluation", "evaluations")):
+        words += [word for name in spec.get(names) or () for word in (option, str(name))]
     return shlex.join(words)
 
 
@@ -39,7 +43,7 @@ def unfinished(results: Sequence[Result], pages: Mapping[str, str]) -> list[dict
             "run_id": r.run_id,
             "page": pages[r.run_id],
             "status": status(r),
-            "error": str(r.info.get("error") or ""),
+            "error": str(r.info.get("message") or ""),
             "stages": len(r.stages),
             "advice": ADVICE.get(status(r), f"Status {status(r)!r} is not known to this version of harness."),
             "command": command(r.info),

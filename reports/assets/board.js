@@ -78,6 +78,8 @@
     if (heading) heading.colSpan = FIXED + shown.size;
     const references = table.querySelector(".references");
     if (references) references.hidden = ![...shown].some((i) => board().columns[i][1]);
+    const marks = new Set([...table.querySelectorAll("td:not([hidden]) sup")].map((s) => s.textContent));
+    section().querySelectorAll(".footnotes > div").forEach((d) => (d.hidden = !marks.has(d.firstElementChild.textContent)));
     table.querySelectorAll("thead button").forEach((button) => {
       const key = button.dataset.sort, mine = key === String(state.sort);
       if (mine) button.parentElement.setAttribute("aria-sort", state.down ? "descending" : "ascending");

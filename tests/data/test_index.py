@@ -8,6 +8,7 @@ import pytest
 
 from harness.data.index import Index, check, folds_by_patient, problems, split_by_patient, unlabelled_boxes
 from harness.errors import UsageError
+from harness.tasks import MultiClass, MultiLabel
 
 
 def sound() -> Index:
@@ -19,8 +20,8 @@ def sound() -> Index:
 
 
 def test_a_sound_index_has_no_problems():
-    assert problems(sound()) == []
-    assert check(sound(), "x") is not None
+    assert problems(sound(), MultiLabel()) == []
+    assert check(sound(), "x", MultiLabel()).labels.dtype == np.uint8
 
 
 def changed(**values) -> Index:
@@ -56,7 +57,27 @@ def changed(**values) -> Index:
 )
 def test_problems(index, message):
     with pytest.raises(UsageError, match=message):
-        check(index, "mine")
+        check(index, "mine", MultiLabel())
+
+
+@pytest.mark.parametrize("bad", [2.0, np.nan, -1.0, 0.5])
+def test_labels_are_0_or_1(bad):
+    labels = sound().labels.astype(float)
+    labels[5, 1] = bad
+    with pytest.raises(UsageError, match=r"1 labels are not 0 or 1, the first is .* for class 'two' of 'f'"):
+        check(dataclasses.replace(sound(), labels=labels), "mine", MultiLabel())
+
+
+def test_multiclass_has_one_class_per_image():
+    with pytest.raises(UsageError, match="'c' has 2 classes, expected exactly one"):
+        check(sound(), "mine", MultiClass())
+
+
+@pytest.mark.parametrize("empty", ["", None, np.nan])
+def test_a_sample_without_a_patient(empty):
+    index = changed(patient=(2, empty))
+    with pytest.raises(UsageError, match="1 samples have no id or no patient"):
+        check(index, "mine", MultiLabel())
 
 
 def test_boxes_of_a_class_that_the_image_does_not_have():
@@ -64,6 +85,8 @@ def test_boxes_of_a_class_that_the_image_does_not_have():
     assert len(unlabelled_boxes(index)) == 0
     stray = dataclasses.replace(index, boxes=index.boxes.assign(class_name="two"))
     assert unlabelled_boxes(stray)["id"].tolist() == ["g"]
+    for unknown in ({"class_name": "three"}, {"id": "nobody"}):  # `problems` names those
+        assert len(unlabelled_boxes(dataclasses.replace(index, boxes=index.boxes.assign(**unknown)))) == 0
 
 
 def test_digest_sees_every_part():

@@ -8,6 +8,7 @@ import pytest
 
 from harness.data.index import problems, unlabelled_boxes
 from harness.plugins import load_file
+from harness.tasks import MultiLabel
 
 phantom = load_file(Path(__file__).parents[2] / "datasets" / "phantom.py")
 ROOT = Path("unused")
@@ -82,7 +83,7 @@ def test_images_have_the_size_asked_for(size):
 
 
 def test_index_is_sound(index):
-    assert problems(index) == []
+    assert problems(index, MultiLabel()) == []
     assert len(unlabelled_boxes(index)) == 0
     assert [len(index.of_split(s)) for s in ("train", "validation", "test")] == [2000, 400, 800]
     # Every finding of every image has its box, and there is no other.
@@ -91,7 +92,7 @@ def test_index_is_sound(index):
 
 @pytest.mark.parametrize("dataset", [phantom.Phantom, phantom.PhantomShortcut])
 def test_smoke_settings_make_a_sound_index(dataset):
-    assert problems(dataset(**dataset.smoke).index(ROOT)) == []
+    assert problems(dataset(**dataset.smoke).index(ROOT), MultiLabel()) == []
 
 
 def test_prevalences(index):
