@@ -136,7 +136,7 @@ def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: 
         "missing_evaluations": {"robustness": "this version of harness does not have it yet"},
     }  # fmt: skip
     if status == "failed":
-        info["error"] = "the loss is not a number at epoch 2"
+        info["message"] = "the loss is not a number at epoch 2"
     run.update(**info)
     history = [
         {"epoch": e, "train_loss": 0.9 * 0.85**e + 0.1, "validation_loss": 0.95 * 0.9**e + 0.1 + 0.004 * max(0, e - 5) ** 2,
