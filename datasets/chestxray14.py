@@ -46,7 +46,6 @@ class ChestXray14(Dataset):
     )
     validation_share: float = setting(0.1, unit="of train_val", source="Khakzar 2019, 3.1; by patient: ours")
     split_seed: int = setting(0, source="ours: the paper does not give its split")
-    skip_corrupt: bool = setting(False, source="ours", help="leave images out that cannot be decoded, and count them")
 
     task = MultiLabel()
     channels = 1

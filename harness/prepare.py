@@ -102,7 +102,6 @@ def prepare(
             chosen.root,
             chosen.component.identity(),
             workers=workers,
-            skip_corrupt=bool(getattr(chosen.dataset, "skip_corrupt", False)),
             progress=lambda done, of: update(done, of, ""),
         )
     entry = {"dataset": dataset, "cache": str(prepared.folder), "fingerprint": prepared.fingerprint}

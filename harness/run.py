@@ -64,7 +64,6 @@ def prepare_data(plan: Plan, reporter: Reporter) -> Prepared:
             plan.dataset_spec,
             root,
             plan.dataset.component.identity(),
-            skip_corrupt=bool(getattr(plan.data, "skip_corrupt", False)),
             progress=lambda done, of: update(done, of, ""),
         )
 
@@ -109,7 +108,7 @@ def evaluate(run: str, changes: dict[str, Any], runs_dir: Path, reporter: Report
         )
     compute = devices.resolve(spec.device, spec.precision)
     work = Work(plan, prepared, compute, folder, info["fit"]["key"], reporter)
-    with folder.lock(), _status(folder):
+    with folder.lock():  # the run stays complete, whatever becomes of the evaluations that are added
         _evaluate(work, _load(work))
     return from_run(folder)
 

@@ -161,10 +161,10 @@ def _fill(spec: DatasetSpec, root: Path, images: Path, start: int, rows: list[di
     dataset = spec.make()
     target = np.load(images, mmap_mode="r+")
     digests = np.zeros((len(rows), DIGEST), np.uint8)
-    skipped: list[str] = []
+    skipped: list[tuple[int, str]] = []
     for offset, (image, problem) in enumerate(_decode(dataset, rows, root, skip)):
         if image is None:
-            skipped.append(problem)
+            skipped.append((offset, problem))
             continue
         target[start + offset] = image
         digests[offset] = np.frombuffer(hashlib.sha256(image.tobytes()).digest()[:DIGEST], np.uint8)
@@ -189,7 +189,6 @@ def prepare(
     identity: dict[str, Any],
     *,
     workers: int | None = None,
-    skip_corrupt: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
     """Return the cache of a dataset, filling it first where it is missing or unfinished.
@@ -198,14 +197,14 @@ def prepare(
     Raises `UsageError` for bad index or image files (`skip_corrupt` leaves such images out and counts them).
     """
     dataset = spec.make()
-    folder = cache_folder(spec, dataset, root, {**identity, "skip_corrupt": skip_corrupt})
+    folder = cache_folder(spec, dataset, root, identity)
     if (folder / "meta.json").exists():
         return open_cache(folder)
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if not (folder / "meta.json").exists():
-                _build(spec, dataset, root, folder, workers=workers, skip=skip_corrupt, progress=progress)
+                _build(spec, dataset, root, folder, workers=workers, progress=progress)
     return open_cache(folder)
 
 
@@ -216,7 +215,6 @@ def _build(
     folder: Path,
     *,
     workers: int | None,
-    skip: bool,
     progress: Progress | None,
 ) -> None:
     index = check(read_index(spec, root), spec.name, dataset.task)
@@ -245,13 +243,15 @@ def _build(
         progress(int((done > 0).sum()), len(index))
     records = index.samples.to_dict("records")
     jobs = ((s, records[s : s + size]) for s in starts)
-    for start, found, problems in _chunks(spec, dataset, root, images, jobs, len(starts), workers, skip):
+    for start, found, problems in _chunks(
+        spec, dataset, root, images, jobs, len(starts), workers, dataset.skip_corrupt
+    ):
         digests[start : start + len(found)] = found
         digests.flush()  # before the mark: a chunk that is marked is whole
-        bad = {problem.partition(":")[0] for problem in problems}
-        done[start : start + len(found)] = [2 if r["id"] in bad else 1 for r in records[start : start + size]]
+        done[start : start + len(found)] = 1
+        done[[start + offset for offset, _ in problems]] = 2
         done.flush()
-        skipped += problems
+        skipped += [problem for _, problem in problems]
         if progress:
             progress(int((done > 0).sum()), len(index))
     kept = np.asarray(done) == 1
@@ -293,7 +293,7 @@ def _chunks(
     count: int,
     workers: int | None,
     skip: bool,
-) -> Iterator[tuple[int, NDArray[np.uint8], list[str]]]:
+) -> Iterator[tuple[int, NDArray[np.uint8], list[tuple[int, str]]]]:
     workers = min(workers or os.cpu_count() or 1, count)
     if workers <= 1:
         for start, rows in jobs:

@@ -27,6 +27,7 @@ class Dataset:
     """
 
     size: int = setting(224, unit="px", source="ours", help="side of the square image the model sees")
+    skip_corrupt: bool = setting(False, source="ours", help="leave images out that cannot be decoded, and count them")
 
     task: ClassVar[Task]
     channels: ClassVar[int] = 1  # 1 grey, 3 colour

@@ -25,7 +25,6 @@ from harness.api import Dataset, Index, MultiLabel, dataset, setting
 class Pictures(Dataset):
     """Pictures of a folder."""
     size: int = setting(8)
-    skip_corrupt: bool = setting(False)
     task = MultiLabel()
     default_model = "resnet44"
     folders = ("pictures",)
@@ -128,7 +127,8 @@ def test_a_corrupt_image_is_named(place, content):
 def test_skip_corrupt_goes_on_and_counts(place):
     spec, root, identity = place
     (root / "13.png").write_bytes(b"junk")
-    found = prepare(spec, root, identity, workers=1, skip_corrupt=True)
+    skipping = dataclasses.replace(spec, settings=(("size", 8), ("skip_corrupt", True)))
+    found = prepare(skipping, root, identity, workers=1)
     assert len(found) == 39
     assert len(found.corrupt) == 1
     assert "13.png" in found.corrupt[0]
