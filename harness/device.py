@@ -94,4 +94,4 @@ def memory_advice(batch_size: int, option: str = "--batch-size ") -> Iterator[No
         if "can't allocate memory" not in str(error):
             raise
         smaller = max(1, batch_size // 2)
-        raise HarnessError(f"out of memory with {batch_size} images at once. Try {option} {smaller}.") from error
+        raise HarnessError(f"out of memory with {batch_size} images at once. Try {option}{smaller}.") from error

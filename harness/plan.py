@@ -167,7 +167,7 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
             model=part(model, loaded[model.name]),
             explainers={c.name: part(c, loaded[c.name]) for c in [*explainers, *references]},
             evaluations={c.name: part(c, loaded[c.name]) for c in evaluations},
-            before=before if method.made.start_from else None,
+            before=before,
             missing=missing,
         )
     assert before is not None
