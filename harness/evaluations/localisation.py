@@ -157,7 +157,9 @@ class Localisation:
 
     def applies(self, prepared: Prepared) -> str:
         """Return why there is nothing to localise, or the empty string."""
-        return "" if len(prepared.index.boxes) else "the dataset has no boxes"
+        if not len(prepared.index.boxes):
+            return "the dataset has no boxes"
+        return "" if len(pairs_of(prepared, "test")) else "the test split has no boxes"
 
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per pair: IoU and IoBB at all thresholds, pointing game, energy, chance level."""

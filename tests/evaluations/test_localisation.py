@@ -63,6 +63,24 @@ def test_pairs(prepared):
     assert all(len(set(pairs.fold[patients == p])) == 1 for p in set(patients))
 
 
+def test_it_applies_where_the_test_split_has_boxes(prepared):
+    assert Localisation().applies(prepared) == ""
+    index = prepared.index
+    for boxes, why in ((index.boxes[:0], "the dataset has no boxes"),
+                       (index.boxes[index.boxes["id"] == "i0"], "the test split has no boxes")):  # fmt: skip
+        changed = dataclasses.replace(prepared, index=dataclasses.replace(index, boxes=boxes))
+        assert Localisation().applies(changed) == why
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_one_pair_is_enough_to_go_on(prepared, limit):
+    evaluation = Localisation(resamples=20)
+    scored = evaluation.score(subject(prepared, limit=limit), maps)
+    rows = evaluation.summarise(scored.samples)
+    assert len(scored.samples) == limit
+    assert all(np.isnan(r["value"]) and r["reason"] for r in rows if r["metric"] == "localisation_accuracy")
+
+
 def test_scores_against_plain_loops(prepared):
     found = Localisation(batch=7).score(subject(prepared), maps)
     frame = found.samples
