@@ -391,5 +391,6 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
         "explainer": explainer.component.name if explainer else "",
         "flags": tuple(flags),
     }
-    summary = part.made.summarise(scored.samples)
+    metrics = [c for c in plan.catalogue.of("metric") if c.options.get("evaluation") == part.component.name]
+    summary = part.made.summarise(scored.samples, [c.load() for c in metrics if c.module is None])
     return [Row(**{**common, **entry}) for entry in summary]

@@ -228,6 +228,32 @@ def flat(*, num_classes, channels, mean, std, weights: str | None = None):
 '''
 
 
+METRIC = '''
+import numpy as np
+from harness.api import metric
+
+@metric("prevalence", source="test", evaluation="classification", per="class", higher_is_better=True)
+def prevalence(table, weights):
+    """Share of the positives."""
+    share = weights @ table.label / weights.sum(1, keepdims=True)
+    return np.concatenate([share, share.mean(1, keepdims=True)], 1)
+'''
+
+
+def test_a_metric_of_a_plugin_has_rows_with_intervals(tiny_runs, tmp_path, monkeypatch):
+    plugin = tmp_path / "prevalence.py"
+    plugin.write_text(METRIC)
+    runs_dir, (baseline, _) = tiny_runs
+    monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("a metric never retrains"))
+    changes = {"evaluations": ("classification",), "plugins": (str(plugin),)}
+    result = running.evaluate(baseline.run_id, changes, runs_dir, QUIET)
+    rows = {r.class_name: r for r in result.rows if r.metric == "prevalence"}
+    assert set(rows) == {*result.info["classes"], "macro"}
+    positives = result.info["dataset"]["positives"]["Mass"]["test"]
+    assert rows["Mass"].value == pytest.approx(positives / result.info["dataset"]["counts"]["test"])
+    assert rows["Mass"].low < rows["Mass"].value < rows["Mass"].high
+
+
 def test_evaluating_on_other_data_is_refused(tiny_runs):
     runs_dir, (baseline, _) = tiny_runs
     with pytest.raises(UsageError, match="fingerprint"):

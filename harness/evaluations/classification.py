@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.evaluations.subject import Scored, Subject
+from harness.metrics.cells import Metric
 from harness.metrics.summary import summarise
 from harness.metrics.tables import ClassificationTable
 from harness.plugins import evaluation
@@ -50,6 +52,6 @@ class Classification:
         )
         return Scored(table.to_frame(), passes={"forward": 1.0, "backward": 0.0}, flags=flags)
 
-    def summarise(self, samples: pd.DataFrame) -> list[dict[str, Any]]:
-        """Return the fields of every row: each metric per class and macro, with intervals."""
-        return summarise(ClassificationTable.from_frame(samples), resamples=self.resamples)
+    def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:
+        """Return the fields of every row: each metric, and those of plug-ins, per class and macro, with intervals."""
+        return summarise(ClassificationTable.from_frame(samples), resamples=self.resamples, extra=extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.data.cache import Prepared
 from harness.data.index import folds_by_patient
 from harness.evaluations import gallery
 from harness.evaluations.subject import Picture, Scored, Subject, fixed_order
+from harness.metrics.cells import Metric
 from harness.metrics.summary import summarise
 from harness.metrics.tables import FOLDS, MISSING, SCALE, LocalisationTable, quantise
 from harness.plugins import evaluation
@@ -190,6 +192,6 @@ class Localisation:
         pictures = gallery_of(subject, explainer, pairs, scores)
         return Scored(table.to_frame(), pictures, {"forward": forward, "backward": backward})
 
-    def summarise(self, samples: pd.DataFrame) -> list[dict[str, Any]]:
-        """Return the fields of every row: each metric per class and macro, with intervals."""
-        return summarise(LocalisationTable.from_frame(samples), resamples=self.resamples)
+    def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:
+        """Return the fields of every row: each metric, and those of plug-ins, per class and macro, with intervals."""
+        return summarise(LocalisationTable.from_frame(samples), resamples=self.resamples, extra=extra)

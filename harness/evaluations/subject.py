@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from harness.data.batches import Feed, feed
 from harness.data.cache import Prepared
 from harness.device import Compute
+from harness.metrics.cells import Metric
 from harness.models.classifier import Classifier
 from harness.tasks import Task
 
@@ -90,6 +91,6 @@ class Evaluation(Protocol):
         """Return per-sample scores; the only part that needs the model."""
         ...
 
-    def summarise(self, samples: pd.DataFrame) -> list[dict[str, Any]]:
+    def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:
         """Return the fields of each row from the stored scores alone."""
         ...
