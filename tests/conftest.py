@@ -23,6 +23,14 @@ def _private_places(tmp_path_factory: pytest.TempPathFactory):
     places.undo()
 
 
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    """Layers are initialised from torch's global state: the same in every test, whatever ran before it."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def harness(capsys) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process: (exit status, stdout, stderr)."""
