@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -69,12 +68,3 @@ class MultiClass:
 
 
 Task = MultiLabel | MultiClass
-
-
-def multi_hot(task: Task, y: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return targets as a 0/1 matrix (B,V), whatever the task."""
-    if isinstance(task, MultiLabel):
-        return y
-    from torch.nn.functional import one_hot
-
-    return one_hot(y, classes)
