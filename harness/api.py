@@ -24,6 +24,7 @@ _HOME = {
     "seed_for": "harness.rng",
     "Dataset": "harness.data.dataset",
     "Index": "harness.data.index",
+    "crossfit": "harness.data.index",
     "split_by_patient": "harness.data.index",
     "read_image": "harness.data.decode",
     "MultiClass": "harness.tasks",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from harness.data.dataset import Dataset as Dataset
     from harness.data.decode import read_image as read_image
     from harness.data.index import Index as Index
+    from harness.data.index import crossfit as crossfit
     from harness.data.index import split_by_patient as split_by_patient
     from harness.errors import HarnessError as HarnessError
     from harness.errors import UsageError as UsageError

@@ -78,8 +78,6 @@ def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
                           "one's, not that of the method it starts from."),
         root_option,
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i]."),
-        click.option("--precision", default="auto", show_default=True,
-                     type=click.Choice(["auto", "fp32", "bf16"]), help="Number format of the model's passes."),
         click.option("--profile", type=click.Choice(["quick", "paper"]), default="quick", show_default=True,
                      help="Named set of evaluation sizes."),
         click.option("--batch-size", default="auto", show_default=True, metavar="auto|N",
@@ -98,6 +96,13 @@ def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")
 @click.option("--model", help="Architecture instead of the dataset's default.")
 @click.option("--checkpoint", type=PATH, help="Load these weights instead of training.")
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    help="Number format of training (auto: bf16 on a GPU); everything is measured in fp32.",
+)
 @click.option("--existing", type=click.Choice(["reuse", "redo"]), default="reuse", show_default=True,
               help="What to do with a run that is there already.")  # fmt: skip
 @click.option("--config", type=PATH, help="TOML file with a [set] table of settings; --set wins.")

@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,10 @@ class Compute:
     def memory_format(self) -> torch.memory_format:
         """channels_last is faster for convolutions on the CPU and with tensor cores."""
         return torch.channels_last
+
+    def exact(self) -> Compute:
+        """Return the same device in fp32, for measuring: bf16 has 8 bits, a heat map is cut at 256 levels."""
+        return replace(self, precision="fp32")
 
     def autocast(self) -> Any:
         """Return the context in which a model runs: bf16 autocast where asked for."""

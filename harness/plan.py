@@ -141,7 +141,7 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     dataset = found.find("dataset", spec.dataset)
     dataset_class = dataset.load()
     explainers, references, evaluations, missing = _selected(spec, found)
-    model = found.find("model", spec.model or dataset_class.default_model)
+    model = found.find("model", spec.model or _architecture(chain) or dataset_class.default_model)
     named = [chain[0], dataset, model, *explainers, *evaluations]
     added = [*references, *chain[1:]]  # a bare `field=value` is never theirs
     loaded = {c.name: c.load() for c in (*added, *named)}
@@ -193,6 +193,11 @@ def _chain(found: Catalogue, name: str, sets: Iterable[str]) -> list[Component]:
         chain.append(component)
         following = replaced.get(following, component.load().start_from)
     return chain
+
+
+def _architecture(chain: Iterable[Component]) -> str | None:
+    """Return the architecture that the method, else the nearest one it starts from, stands for."""
+    return next((c.load().model for c in chain if c.load().model), None)
 
 
 def _selected(

@@ -22,9 +22,11 @@ KHAKZAR = "Khakzar 2019, 3.2"
 class Supervised:
     """Supervised training with SGD until the validation loss diverges; the weights of its minimum are kept.
 
-    Override `loss`, `perturb` or `penalty`; override `step` only where a method needs all of it. Datasets may
+    Override `objective`, `perturb` or `penalty`; override `step` only where a method needs all of it. Datasets may
     replace the defaults of these settings by their own `schedule`; `--set` replaces both.
     """
+
+    model: ClassVar[str | None] = None  # architecture that the method stands for; None: the dataset's default
 
     start_from: str | None = setting(
         None,
@@ -61,8 +63,12 @@ class Supervised:
         return self.loss(model, moved, task) + self.penalty(model, moved, task, rng)
 
     def loss(self, model: nn.Module, batch: Batch, task: Task) -> Tensor:
-        """Return the task's loss on a batch, a scalar."""
-        return task.loss(model(batch.x), batch.y)
+        """Return the objective on a batch, a scalar."""
+        return self.objective(model(batch.x), batch.y, task)
+
+    def objective(self, logits: Tensor, y: Tensor, task: Task) -> Tensor:
+        """Return the loss of logits (B,V) against targets, a scalar: minimised in training, watched in validation."""
+        return task.loss(logits, y)
 
     def perturb(self, model: nn.Module, batch: Batch, task: Task, rng: torch.Generator) -> Batch:
         """Return the batch to learn from; an inner attack moves its images."""

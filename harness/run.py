@@ -7,45 +7,27 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from harness import device as devices
 from harness import provenance
-from harness.console import Reporter, duration
-from harness.data.batches import feed
+from harness.console import Reporter
 from harness.data.cache import Prepared, prepare
+from harness.data.index import SPLITS
 from harness.data.roots import find_root
 from harness.device import Compute
 from harness.errors import HarnessError, UsageError
 from harness.evaluations import gallery
 from harness.evaluations.subject import Scored, Subject
-from harness.fit.loop import FIT_VERSION, Progress, train
+from harness.fit.loop import FIT_VERSION
 from harness.models import checkpoint
 from harness.models.classifier import Classifier
 from harness.plan import Part, Plan, RunSpec, make
 from harness.record import Result, from_run
-from harness.rng import seed_for
 from harness.rows import PROTOCOL_VERSION, Row
-from harness.store import RunFolder, find_run, key_of, read_json, write_json, write_stage
-
-WEIGHTS = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class Work:
-    """What every step of a run shares."""
-
-    plan: Plan
-    prepared: Prepared
-    compute: Compute
-    folder: RunFolder
-    fit_key: str
-    reporter: Reporter
+from harness.store import RunFolder, find_run, key_of, write_stage
+from harness.trained import Work, device_name, finished, load, models_of
 
 
 def execute(spec: RunSpec, reporter: Reporter) -> list[Result]:
@@ -79,11 +61,9 @@ def _execute(plan: Plan, prepared: Prepared, compute: Compute, reporter: Reporte
         if spec.existing == "redo":
             shutil.rmtree(folder.fit, ignore_errors=True)
             shutil.rmtree(folder.folder / "evaluations", ignore_errors=True)
-        fitted = _finished(folder)
-        if not (fitted and (folder.folder / "run.json").exists()):
+        if not (finished(folder.fit) and (folder.folder / "run.json").exists()):
             folder.update(**describe(work, start.run_id if start else None))
-        model = _fit(work, start, fitted)
-        _evaluate(work, model)
+        _evaluate(work, models_of(work, start))
     return [*earlier, from_run(folder)]
 
 
@@ -91,7 +71,7 @@ def evaluate(run: str, changes: dict[str, Any], runs_dir: Path, reporter: Report
     """Add evaluations to a finished run without training anything; `changes` replaces fields of its spec."""
     folder = find_run(runs_dir, run)
     info = folder.info
-    if not _finished(folder):
+    if not finished(folder.fit):
         raise UsageError(f"run {folder.run_id} has no trained model yet. Give its `harness run` command again first.")
     stored = {k: tuple(v) if isinstance(v, list) else v for k, v in info["spec"].items()}
     stored |= {"checkpoint": None, "plugins": (), "runs_dir": runs_dir}
@@ -109,7 +89,7 @@ def evaluate(run: str, changes: dict[str, Any], runs_dir: Path, reporter: Report
     compute = devices.resolve(spec.device, spec.precision)
     work = Work(plan, prepared, compute, folder, info["fit"]["key"], reporter)
     with folder.lock():  # the run stays complete, whatever becomes of the evaluations that are added
-        _evaluate(work, _load(work))
+        _evaluate(work, load(work))
     return from_run(folder)
 
 
@@ -158,7 +138,8 @@ def fit_key(plan: Plan, prepared: Prepared, compute: Compute, start: str | None)
 def describe(work: Work, start_from: str | None) -> dict[str, Any]:
     """Return the entries of run.json that are known before anything is trained."""
     plan, prepared, index = work.plan, work.prepared, work.prepared.index
-    splits = {s: index.of_split(s) for s in ("train", "validation", "test")}
+    parts = [{s: index.of_split(s, k) for s in SPLITS} for k in range(index.folds)]
+    splits = {"test": index.scored()[0]} if index.crossfitted else parts[0]
     return {
         "status": "running",
         "message": "",
@@ -173,6 +154,7 @@ def describe(work: Work, start_from: str | None) -> dict[str, Any]:
             "size": plan.data.size,
             "fingerprint": prepared.fingerprint,
             "counts": {s: len(p) for s, p in splits.items()},
+            "folds": [{s: len(p) for s, p in part.items()} for part in parts] if index.crossfitted else [],
             "positives": {
                 c: {s: int(index.labels[p, i].sum()) for s, p in splits.items()} for i, c in enumerate(index.classes)
             },
@@ -185,109 +167,9 @@ def describe(work: Work, start_from: str | None) -> dict[str, Any]:
     }
 
 
-def device_name(compute: Compute) -> str:
-    """Return the device in words: `cpu, 2 threads`, `NVIDIA H200`."""
-    if compute.kind == "cuda":
-        return torch.cuda.get_device_name(compute.device)
-    return f"cpu, {torch.get_num_threads()} threads"
-
-
-def build_model(plan: Plan, classes: int) -> Classifier:
-    """Return the plan's architecture, freshly initialised from the run's seed."""
-    torch.manual_seed(seed_for(plan.spec.seed, "init"))
-    data = plan.data
-    model = plan.model.made(num_classes=classes, channels=data.channels, mean=data.mean, std=data.std)
-    assert isinstance(model, Classifier)
-    return model
-
-
-def _finished(folder: RunFolder) -> dict[str, Any] | None:
-    done = folder.fit / "fit.json"
-    return read_json(done) if done.exists() else None
-
-
-def _load(work: Work) -> Classifier:
-    model = build_model(work.plan, len(work.prepared.index.classes))
-    path = work.folder.fit / WEIGHTS
-    checkpoint.load_into(model, checkpoint.read_state(path), path)
-    return _ready(model, work.compute)
-
-
-def _ready(model: Classifier, compute: Compute) -> Classifier:
-    model.to(device=compute.device, memory_format=compute.memory_format)  # pyright: ignore[reportCallIssue]
-    return model.eval().requires_grad_(False)
-
-
-def _fit(work: Work, start: Result | None, fitted: dict[str, Any] | None) -> Classifier:
-    """Return the trained model: reused, loaded from --checkpoint, or trained now."""
-    spec, folder = work.plan.spec, work.folder
-    if fitted:
-        work.reporter.note(f"{folder.run_id}: trained already, reused")
-        return _load(work)
-    model = build_model(work.plan, len(work.prepared.index.classes))
-    if spec.checkpoint:
-        checkpoint.load_into(model, checkpoint.read_state(spec.checkpoint), spec.checkpoint)
-        summary: dict[str, Any] = {"loaded": spec.checkpoint.name, "seconds": 0.0}
-    else:
-        if start:
-            weights = start.source / "fit" / WEIGHTS
-            checkpoint.load_into(model, checkpoint.read_state(weights), weights)
-        summary = _train(work, model)
-    with devices.memory_advice(work.plan.recipe.batch_size):
-        checkpoint.save(model, folder.fit / WEIGHTS)
-    summary |= {
-        "key": work.fit_key,
-        "weights_sha256": checkpoint.digest(folder.fit / WEIGHTS),
-        "device": device_name(work.compute),
-    }
-    write_json(folder.fit / "fit.json", summary)
-    (folder.fit / "resume.pt").unlink(missing_ok=True)
-    folder.update(fit=summary)
-    return _ready(model, work.compute)
-
-
-def _train(work: Work, model: Classifier) -> dict[str, Any]:
-    plan, prepared, spec = work.plan, work.prepared, work.plan.spec
-    index, task = prepared.index, plan.data.task
-    ids = index.samples["id"].to_numpy(str)
-    parts = {s: feed(prepared, index.of_split(s), task, work.compute) for s in ("train", "validation")}
-    with work.reporter.task(f"train {spec.method} on {spec.dataset}") as update:
-
-        def report(p: Progress) -> None:
-            remark = (
-                f"epoch {p.epoch}/{p.epochs}  loss {p.loss:.4f}  {p.images_per_second:.0f} img/s  "
-                f"at most {duration(p.seconds_left)} left"
-            )
-            if p.best_epoch:
-                remark += f"  validation {p.best_loss:.4f} (epoch {p.best_epoch})"
-            update((p.epoch - 1) * p.steps + p.step, p.epochs * p.steps, remark)
-
-        def names(positions: Tensor) -> list[str]:
-            return [str(ids[i]) for i in positions.tolist()]
-
-        result = train(
-            plan.recipe,
-            model,
-            task,
-            parts["train"],
-            parts["validation"],
-            compute=work.compute,
-            seed=spec.seed,
-            folder=work.folder.fit,
-            names=names,
-            report=report,
-        )
-    work.reporter.note(
-        f"{work.folder.run_id}: lowest validation loss {result.best_validation_loss:.4f} in epoch "
-        f"{result.best_epoch} of {result.epochs}, {duration(result.seconds)}"
-    )
-    summary = dataclasses.asdict(result)
-    summary.pop("history")
-    return summary
-
-
-def _evaluate(work: Work, model: Classifier) -> None:
-    """Score every evaluation of the plan that the store does not have yet."""
+def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
+    """Score every evaluation of the plan that the store does not have yet, in fp32 whatever the training's format."""
+    work = dataclasses.replace(work, compute=work.compute.exact())
     plan, prepared = work.plan, work.prepared
     missing = dict(plan.missing)
     for name, part in plan.evaluations.items():
@@ -299,11 +181,11 @@ def _evaluate(work: Work, model: Classifier) -> None:
         if part.component.options.get("per_explainer"):
             explainers = plan.explainers.values()
         for explainer in explainers:
-            if explainer and explainer.component.options.get("needs_exact_cam") and not model.exact_cam:
+            if explainer and explainer.component.options.get("needs_exact_cam") and not models[0].exact_cam:
                 label = f"{name}-{explainer.component.name}"
                 missing[label] = f"{plan.model.component.name} has no exact class activation map; gradcam needs none"
                 continue
-            _stage(work, model, part, explainer)
+            _stage(work, models, part, explainer)
     before = work.folder.info.get("missing_evaluations", {})
     done = {s.info["evaluation"] for s in work.folder.stages()}
     work.folder.update(missing_evaluations={k: v for k, v in {**before, **missing}.items() if k not in done})
@@ -329,7 +211,7 @@ def _stage_key(work: Work, part: Part, explainer: Part | None) -> str:
     )
 
 
-def _stage(work: Work, model: Classifier, part: Part, explainer: Part | None) -> None:
+def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Part | None) -> None:
     spec = work.plan.spec
     name = part.component.name + (f"-{explainer.component.name}" if explainer else "")
     key = _stage_key(work, part, explainer)
@@ -337,7 +219,7 @@ def _stage(work: Work, model: Classifier, part: Part, explainer: Part | None) ->
         return
     with work.reporter.task(f"{name} of {spec.method}") as update:
         subject = Subject(
-            model=model,
+            models=models,
             task=work.plan.data.task,
             prepared=work.prepared,
             compute=work.compute,
@@ -373,14 +255,14 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
     plan, spec = work.plan, work.plan.spec
     flags = [*scored.flags, *work.prepared.index.notes]
     flags += ["partial"] if spec.limit is not None else []
-    flags += ["loaded"] if spec.checkpoint or (_finished(work.folder) or {}).get("loaded") else []
+    flags += ["loaded"] if spec.checkpoint or (finished(work.folder.fit) or {}).get("loaded") else []
     common = {
         "run_id": work.folder.run_id,
         "evaluation": part.component.name,
         "evaluation_key": key,
         "dataset": spec.dataset,
         "dataset_settings": plan.dataset.changed,
-        "split": "test",
+        "split": "cross_fitted" if work.prepared.index.crossfitted else "test",
         "size": plan.data.size,
         "profile": spec.profile,
         "evaluation_settings": part.changed,

@@ -249,9 +249,9 @@ def test_a_read_only_disk(harness, small_disk):
 
 
 def test_sigterm_is_like_ctrl_c(harness, tmp_path, monkeypatch):
-    from harness import run as running
+    from harness import trained
 
-    monkeypatch.setattr(running, "train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(trained, "train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     code, _, err = harness(*RUN, "--runs-dir", tmp_path)
     assert code == 130
     assert "the same command goes on" in err

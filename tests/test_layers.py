@@ -16,7 +16,7 @@ BANDS = [
     {"types", "tasks", "device", "recipe"},
     {"data", "models", "attacks", "explainers", "scores"},
     {"fit", "evaluations", "api"},
-    {"run", "plan", "prepare", "report", "publish", "listing"},
+    {"run", "plan", "prepare", "report", "publish", "listing", "trained"},
     {"commands", "pages"},
     {"cli"},
     {"__main__"},

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from support import TINY
 
 from harness import run as running
+from harness import trained as trained_models
 from harness.console import Reporter
 from harness.errors import HarnessError, UsageError
 from harness.plan import RunSpec, make
@@ -48,7 +49,7 @@ def test_the_robust_model_starts_from_the_baseline_s_weights(tiny_runs, tmp_path
     runs_dir, (baseline, _) = tiny_runs
     sets = (*TINY, "baseline.max_epochs=1", "learning_rate=0")
     _, still = execute(spec(runs_dir, method="robust_fgsm", sets=sets), QUIET)
-    a, b = (read_state(r.source / "fit" / running.WEIGHTS) for r in (baseline, still))
+    a, b = (read_state(r.source / "fit" / trained_models.WEIGHTS) for r in (baseline, still))
     differing = {k.rsplit(".", 1)[1] for k in a if not (a[k] == b[k]).all()}
     assert differing <= {"running_mean", "running_var", "num_batches_tracked"}
 
@@ -69,7 +70,7 @@ def test_rows_are_valid_and_carry_their_context(tiny_runs):
 
 def test_the_same_command_twice_does_nothing_twice(tiny_runs, monkeypatch):
     runs_dir, results = tiny_runs
-    monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(trained_models, "_train", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(running, "write_stage", lambda *_: pytest.fail("scored again"))
     again = execute(spec(runs_dir, method="robust_fgsm", sets=(*TINY, "baseline.max_epochs=1")), QUIET)
     assert [r.run_id for r in again] == [r.run_id for r in results]
@@ -77,7 +78,7 @@ def test_the_same_command_twice_does_nothing_twice(tiny_runs, monkeypatch):
 
 def test_evaluate_adds_an_explainer_without_training(tiny_runs, monkeypatch):
     runs_dir, (baseline, _) = tiny_runs
-    monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(trained_models, "_train", lambda *_: pytest.fail("trained again"))
     before = {s.name for s in baseline.stages}
     changes = {"explainers": ("gradcam",), "evaluations": ("localisation",)}
     after = running.evaluate(baseline.run_id, changes, runs_dir, QUIET)
@@ -126,7 +127,7 @@ def _numbers(result, evaluation):
 
 def test_batch_size_changes_no_key_and_no_number_beyond_rounding(tiny_runs, tmp_path):
     _, (baseline, _) = tiny_runs
-    weights = baseline.source / "fit" / running.WEIGHTS
+    weights = baseline.source / "fit" / trained_models.WEIGHTS
     loaded = dict(checkpoint=weights, evaluations=("classification",))
     (whole,) = execute(spec(tmp_path / "a", **loaded), QUIET)
     (split,) = execute(spec(tmp_path / "b", **loaded, batch_size=7), QUIET)
@@ -138,7 +139,7 @@ def test_batch_size_changes_no_key_and_no_number_beyond_rounding(tiny_runs, tmp_
 
 def test_limit_marks_every_row_partial_and_scores_a_prefix(tiny_runs, tmp_path):
     _, (baseline, _) = tiny_runs
-    weights = baseline.source / "fit" / running.WEIGHTS
+    weights = baseline.source / "fit" / trained_models.WEIGHTS
     runs = [
         execute(spec(tmp_path, checkpoint=weights, evaluations=("classification",), limit=n), QUIET)[0]
         for n in (20, 40)
@@ -152,12 +153,12 @@ def test_limit_marks_every_row_partial_and_scores_a_prefix(tiny_runs, tmp_path):
 
 
 def test_interrupted_and_failed_runs_say_so_and_go_on(tmp_path, monkeypatch):
-    real = running.train
+    real = trained_models.train
 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "train", stop)
+    monkeypatch.setattr(trained_models, "train", stop)
     with pytest.raises(KeyboardInterrupt):
         execute(spec(tmp_path), QUIET)
     (folder,) = tmp_path.iterdir()
@@ -166,12 +167,12 @@ def test_interrupted_and_failed_runs_say_so_and_go_on(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise HarnessError("the loss became nan")
 
-    monkeypatch.setattr(running, "train", fail)
+    monkeypatch.setattr(trained_models, "train", fail)
     with pytest.raises(HarnessError):
         execute(spec(tmp_path), QUIET)
     assert RunFolder(folder).info["status"] == "failed"
     assert "the loss became nan" in RunFolder(folder).info["message"]
-    monkeypatch.setattr(running, "train", real)
+    monkeypatch.setattr(trained_models, "train", real)
     (done,) = execute(spec(tmp_path, evaluations=("classification",)), QUIET)
     assert done.info["status"] == "complete"
 
@@ -180,8 +181,8 @@ def test_redo_trains_again(tiny_runs, tmp_path, monkeypatch):
     runs = spec(tmp_path, evaluations=("classification",))
     execute(runs, QUIET)
     trained = []
-    real = running._train
-    monkeypatch.setattr(running, "_train", lambda *a: (trained.append(1), real(*a))[1])
+    real = trained_models._train
+    monkeypatch.setattr(trained_models, "_train", lambda *a: (trained.append(1), real(*a))[1])
     execute(dataclasses.replace(runs, existing="redo"), QUIET)
     assert trained == [1]
 
@@ -244,7 +245,7 @@ def test_a_metric_of_a_plugin_has_rows_with_intervals(tiny_runs, tmp_path, monke
     plugin = tmp_path / "prevalence.py"
     plugin.write_text(METRIC)
     runs_dir, (baseline, _) = tiny_runs
-    monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("a metric never retrains"))
+    monkeypatch.setattr(trained_models, "_train", lambda *_: pytest.fail("a metric never retrains"))
     changes = {"evaluations": ("classification",), "plugins": (str(plugin),)}
     result = running.evaluate(baseline.run_id, changes, runs_dir, QUIET)
     rows = {r.class_name: r for r in result.rows if r.metric == "prevalence"}

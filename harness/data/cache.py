@@ -71,7 +71,7 @@ class Prepared:
     images: NDArray[np.uint8]  # (N,C,S,S)
     fingerprint: str
     corrupt: tuple[str, ...] = ()  # files left out by skip_corrupt, by name
-    manifest_sha256: str = ""  # of manifest.csv: id, patient, split of every sample
+    manifest_sha256: str = ""  # of manifest.csv: id, patient, split(s) of every sample
 
     def __len__(self) -> int:
         return len(self.index)
@@ -266,7 +266,7 @@ def _finish(
     work: Path, folder: Path, dataset: Dataset, index: Index, digests: NDArray[np.uint8], skipped: Sequence[str]
 ) -> None:
     np.save(work / "labels.npy", index.labels)
-    manifest = index.samples[["id", "patient", "split"]].to_csv(index=False, lineterminator="\n").encode()
+    manifest = index.manifest().to_csv(index=False, lineterminator="\n").encode()
     write_bytes(work / "manifest.csv", manifest)  # the split, for other people to repeat
     for name in ("samples", "boxes", "shortcuts"):
         getattr(index, name).to_parquet(work / f"{name}.parquet", index=False)

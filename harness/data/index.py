@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
+from harness.rng import seed_for
 from harness.tasks import Task
 
 SPLITS = ("train", "validation", "test")
@@ -28,7 +30,8 @@ class Index:
     """All samples of a dataset. Rows of `samples` and `labels` correspond; sample i is row i, everywhere.
 
     samples: columns id (unique), patient (the id itself where there are none), split (train, validation, test),
-        and any others that `Dataset.read` wants (path, offset, seed, ...).
+        and any others that `Dataset.read` wants (path, offset, seed, ...). A cross-fitted split (protocol.md, 1) has
+        split_0, split_1, ... instead, one for each model: every sample is in the test part of exactly one of them.
     labels: (N,V) numbers in {0,1}, uint8 once checked; columns in the order of `classes`; for MultiClass exactly
         one 1 per row.
     boxes: columns id, class_name, x0, y0, x1, y1 as fractions of the image, [0,1], top left to bottom right.
@@ -46,14 +49,41 @@ class Index:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def of_split(self, split: str) -> NDArray[np.int64]:
-        """Return the positions of one split's samples, in table order, (n,)."""
-        return np.flatnonzero(self.samples["split"].to_numpy() == split)
+    @property
+    def split_columns(self) -> tuple[str, ...]:
+        """Return the columns that say which part a sample is in, one for each model that is to be trained."""
+        if "split" in self.samples:
+            return ("split",)
+        numbered = [c for c in map(str, self.samples.columns) if re.fullmatch(r"split_\d+", c)]
+        return tuple(sorted(numbered, key=lambda c: int(c.removeprefix("split_"))))
+
+    @property
+    def folds(self) -> int:
+        """Return how many models the split asks for: 1, or one for each fold of a cross-fitted split."""
+        return len(self.split_columns)
+
+    @property
+    def crossfitted(self) -> bool:
+        """Return whether each sample is scored by the one of several models that did not see its patient."""
+        return "split" not in self.samples
+
+    def of_split(self, split: str, fold: int = 0) -> NDArray[np.int64]:
+        """Return the positions of the samples that are in `split` for the model of `fold`, in table order, (n,)."""
+        return np.flatnonzero(self.samples[self.split_columns[fold]].to_numpy() == split)
+
+    def scored(self) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+        """Return the positions of all test samples, fold by fold in table order, and their folds, (n,) and (n,)."""
+        parts = [self.of_split("test", k) for k in range(self.folds)]
+        return np.concatenate(parts), np.repeat(np.arange(self.folds, dtype=np.int8), [len(p) for p in parts])
+
+    def manifest(self) -> pd.DataFrame:
+        """Return id, patient and split of every sample: what another person needs to repeat the split."""
+        return self.samples.loc[:, ["id", "patient", *self.split_columns]]
 
     def digest(self) -> str:
         """Return a sha256 over ids, patients, splits, labels, boxes and shortcuts: the data but for its pixels."""
         h = hashlib.sha256()
-        for column in ("id", "patient", "split"):
+        for column in ("id", "patient", *self.split_columns):
             h.update("\x1f".join(map(str, self.samples[column])).encode())
         h.update(np.ascontiguousarray(self.labels).tobytes())
         h.update("\x1f".join(self.classes).encode())
@@ -69,16 +99,16 @@ def problems(index: Index, task: Task) -> list[str]:
     repeated = ids.to_numpy()[ids.duplicated().to_numpy()]
     if len(repeated):
         found.append(f"{len(repeated)} sample ids occur twice, the first is {repeated[0]!r}")
-    strange = sorted(set(index.samples["split"]) - set(SPLITS))
-    if strange:
-        found.append(f"unknown splits {', '.join(map(repr, strange))}; expected {', '.join(SPLITS)}")
-    counts = index.samples["split"].value_counts()
-    found += [f"the {s} split is empty: expected at least one image" for s in SPLITS if not counts.get(s, 0)]
-    sides = index.samples.groupby("patient")["split"].nunique()
-    torn = list(sides.index[sides.to_numpy() > 1])
-    if len(torn):
-        where = sorted(set(index.samples.loc[index.samples["patient"] == torn[0], "split"]))
-        found.append(f"{len(torn)} patients are in two splits, the first is {torn[0]!r} ({' and '.join(where)})")
+    found += [problem for fold in range(index.folds) for problem in _split_problems(index, fold)]
+    if not index.folds:
+        found.append("the samples have no column split")
+    elif index.crossfitted:
+        tested = sum((index.samples[c].to_numpy() == "test").astype(int) for c in index.split_columns)
+        if not np.all(tested == 1):
+            found.append(
+                f"{int(np.sum(tested != 1))} samples are not in the test part of exactly one fold, the first is "
+                f"{ids.iloc[int(np.flatnonzero(tested != 1)[0])]!r}"
+            )
     if index.labels.shape != (len(index), len(index.classes)):
         found.append(f"labels have shape {index.labels.shape}, expected {(len(index), len(index.classes))}")
         return found
@@ -96,10 +126,12 @@ def problems(index: Index, task: Task) -> list[str]:
     nameless = samples_without_name(index)
     if nameless:
         found.append(f"{nameless} samples have no id or no patient; without patients give the id itself")
-    in_training = index.labels[index.of_split("train")].sum(0)
-    for name, positives in zip(index.classes, in_training, strict=True):
-        if counts.get("train", 0) and positives == 0:
-            found.append(f"class {name!r} has no positive image in the train split: it cannot be learned")
+    for fold in range(index.folds):
+        training = index.of_split("train", fold)
+        for name, positives in zip(index.classes, index.labels[training].sum(0), strict=True):
+            if len(training) and positives == 0:
+                part = f"train split{_of_fold(index, fold)}"
+                found.append(f"class {name!r} has no positive image in the {part}: it cannot be learned")
     known = list(ids)
     for label, table in (("box", index.boxes), ("shortcut", index.shortcuts)):
         lost = table.loc[~table["id"].isin(known), "id"]
@@ -115,6 +147,29 @@ def problems(index: Index, task: Task) -> list[str]:
     stray = sorted(set(index.boxes["class_name"]) - set(index.classes))
     if stray:
         found.append(f"boxes name unknown classes {', '.join(map(repr, stray))}")
+    return found
+
+
+def _of_fold(index: Index, fold: int) -> str:
+    return f" of fold {fold}" if index.crossfitted else ""
+
+
+def _split_problems(index: Index, fold: int) -> list[str]:
+    """Return what is wrong with the three parts of one model: unknown or empty ones, patients on two sides."""
+    split, where = index.samples[index.split_columns[fold]], _of_fold(index, fold)
+    found = []
+    strange = sorted(set(split) - set(SPLITS))
+    if strange:
+        found.append(f"unknown splits {', '.join(map(repr, strange))}{where}; expected {', '.join(SPLITS)}")
+    counts = split.value_counts()
+    found += [f"the {s} split{where} is empty: expected at least one image" for s in SPLITS if not counts.get(s, 0)]
+    sides = split.groupby(index.samples["patient"]).nunique()
+    torn = list(sides.index[sides.to_numpy() > 1])
+    if torn:
+        sides_of_first = sorted(set(split[index.samples["patient"] == torn[0]]))
+        found.append(
+            f"{len(torn)} patients are in two splits{where}, the first is {torn[0]!r} ({' and '.join(sides_of_first)})"
+        )
     return found
 
 
@@ -155,6 +210,55 @@ def split_by_patient(patients: pd.Series, *, share: float, seed: int) -> NDArray
     chosen = np.zeros(len(names), dtype=bool)
     chosen[order[taken]] = True
     return chosen[member]
+
+
+def crossfit(
+    patients: pd.Series, labels: NDArray[np.uint8], *, share: float, seed: int, folds: int = 5
+) -> pd.DataFrame:
+    """Return the columns split_0 ... of a cross-fitted split (protocol.md, 1), (N,folds).
+
+    Sample i is in the test part of its own fold; of the other patients, `share` (of the images) is validation and the
+    rest training, drawn anew for each model.
+    """
+    names = patients.to_numpy(str)
+    fold = stratified_folds(names, labels, folds=folds, seed=seed)
+    columns = {}
+    for k in range(folds):
+        split = np.where(fold == k, "test", "train").astype(object)
+        rest = np.flatnonzero(fold != k)
+        held_out = split_by_patient(patients.iloc[rest], share=share, seed=seed_for(seed, "crossfit", k))
+        split[rest[held_out]] = "validation"
+        columns[f"split_{k}"] = split
+    return pd.DataFrame(columns)
+
+
+def stratified_folds(
+    patients: NDArray[np.str_], labels: NDArray[np.uint8], *, folds: int, seed: int
+) -> NDArray[np.int8]:
+    """Return a fold for each of N samples with labels (N,V), whole patients together, (N,).
+
+    The class with the fewest positives goes first, as in iterative stratification (Sechidis 2011): each of its
+    patients, those with the most positives first, goes to the fold with the fewest positives of that class (ties:
+    fewest samples, then lowest number). Patients without any positive follow, to the fold with the fewest samples.
+    Order among equals is a seeded shuffle. So a class with 5 patients is in every one of five folds.
+    """
+    names, member = np.unique(patients, return_inverse=True)
+    sizes = np.bincount(member)
+    positives = np.zeros((len(names), labels.shape[1]), np.int64)
+    np.add.at(positives, member, labels)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    fold = np.full(len(names), -1, np.int8)
+    filled = np.zeros(folds, np.int64)
+    for c in [*np.argsort(labels.sum(0), kind="stable"), -1]:
+        count = sizes if c < 0 else positives[:, c]
+        held = np.bincount(fold[fold >= 0], count[fold >= 0], folds)  # of the class; of all samples at the end
+        waiting = shuffled[(fold[shuffled] < 0) & (count[shuffled] > 0)]
+        for patient in waiting[np.argsort(-count[waiting], kind="stable")]:
+            best = min(range(folds), key=lambda f: (held[f], filled[f], f))
+            fold[patient] = best
+            held[best] += count[patient]
+            filled[best] += sizes[patient]
+    return fold[member]
 
 
 def folds_by_patient(

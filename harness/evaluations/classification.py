@@ -36,8 +36,8 @@ class Classification:
         positions = subject.positions
         found, flags = [], ()
         for batch in subject.feed(positions).batches(self.batch):
-            logits = subject.logits(batch.x)
-            if not found and not torch.equal(subject.logits(batch.x).nan_to_num(), logits.nan_to_num()):
+            logits = subject.logits(batch)
+            if not found and not torch.equal(subject.logits(batch).nan_to_num(), logits.nan_to_num()):
                 flags = ("random output",)
             found.append(subject.task.probability(logits).double().cpu().numpy())
             subject.progress(sum(map(len, found)), len(positions))
@@ -49,6 +49,7 @@ class Classification:
             task=subject.task.name,
             label=index.labels[positions],
             probability=np.concatenate(found),
+            fold=subject.fold[positions],
         )
         return Scored(table.to_frame(), passes={"forward": 1.0, "backward": 0.0}, flags=flags)
 

@@ -26,7 +26,7 @@ from harness.scores.boxes import box_mask
 from harness.scores.energy import energy
 from harness.scores.pointing import chance, pointing
 from harness.scores.threshold_iou import counts, finite, to_levels, upsample
-from harness.types import Explanation
+from harness.types import Batch, Explanation
 
 CORNERS = ["x0", "y0", "x1", "y1"]
 
@@ -61,15 +61,15 @@ class Pairs:
         return torch.from_numpy(np.stack([box_mask(boxes, size) for boxes in self.boxes]))
 
 
-def pairs_of(prepared: Prepared, split: str) -> Pairs:
-    """Return every pair of `split`; several boxes of one pair count as their union."""
+def pairs_of(prepared: Prepared) -> Pairs:
+    """Return every pair of the test samples, fold by fold in table order; its boxes count as their union."""
     index = prepared.index
     place = {name: i for i, name in enumerate(index.samples["id"])}
     number = {name: i for i, name in enumerate(index.classes)}
-    inside = set(index.of_split(split).tolist())
+    rank = {int(p): i for i, p in enumerate(index.scored()[0])}
     groups = index.boxes.groupby(["id", "class_name"], sort=False)
     found = [(place[i], number[c], rows[CORNERS].to_numpy(float)) for (i, c), rows in groups]  # pyright: ignore
-    found = sorted((f for f in found if f[0] in inside), key=lambda f: f[:2])
+    found = sorted((f for f in found if f[0] in rank), key=lambda f: (rank[f[0]], f[1]))
     position = np.array([f[0] for f in found], np.int64)
     class_number = np.array([f[1] for f in found], np.int64)
     class_name = np.array(index.classes)[class_number].astype(str)
@@ -79,18 +79,19 @@ def pairs_of(prepared: Prepared, split: str) -> Pairs:
     return Pairs(ids, position, class_number, class_name, [f[2] for f in found], fold)
 
 
-def explain(subject: Subject, explainer: Any, pairs: Pairs) -> tuple[Explanation, Tensor]:
-    """Return the explanation of each pair's class on its image, heat (P,h,w), and the images (P,C,S,S)."""
-    x = subject.feed(pairs.position).batch(np.arange(len(pairs))).x
-    target = torch.from_numpy(pairs.class_number).to(x.device)
+def explain(subject: Subject, explainer: Any, pairs: Pairs) -> tuple[Explanation, Batch]:
+    """Return the explanation of each pair's class on its image, heat (P,h,w), and the images, a batch of P."""
+    batch = subject.feed(pairs.position).batch(np.arange(len(pairs)))
+    target = torch.from_numpy(pairs.class_number).to(batch.x.device)
     # From the pair's name, not from the run: reference maps are the same for every run.
     seeds = torch.tensor([seed_for(0, i, c) for i, c in zip(pairs.ids, pairs.class_name, strict=True)])
-    size = subject.memory_batch or len(x)
-    found = [
-        explainer(subject.model, x[i : i + size], target[i : i + size], seeds=seeds[i : i + size])
-        for i in range(0, len(x), size)
-    ]
-    return Explanation(torch.cat([e.heat.float() for e in found]), found[0].forwards, found[0].backwards), x
+    found: list[Explanation] = []
+    order: list[NDArray[np.int64]] = []
+    for model, rows in subject.shares(pairs.position):
+        found.append(explainer(model, batch.x[rows], target[rows], seeds=seeds[rows]))
+        order.append(rows)
+    heat = torch.cat([e.heat.float() for e in found])[np.argsort(np.concatenate(order))]
+    return Explanation(heat, found[0].forwards, found[0].backwards), batch
 
 
 def measure(heat: Tensor, masks: Tensor) -> dict[str, NDArray[Any]]:
@@ -121,9 +122,9 @@ def gallery_of(subject: Subject, explainer: Any, pairs: Pairs, scores: dict[str,
         for member in members:
             shown.setdefault(member, why)
     chosen = np.array(list(shown), np.int64)
-    explanation, x = explain(subject, explainer, pairs.select(chosen))
-    size = x.shape[-1]
-    probability = subject.task.probability(subject.logits(x)).double().cpu().numpy()
+    explanation, batch = explain(subject, explainer, pairs.select(chosen))
+    size = batch.x.shape[-1]
+    probability = subject.task.probability(subject.logits(batch)).double().cpu().numpy()
     pixelwise = explanation.heat.shape[-1] == size
     if pixelwise:
         heats = [gallery.display_levels(h) for h in explanation.heat.nan_to_num().cpu().numpy()]
@@ -161,19 +162,19 @@ class Localisation:
         """Return why there is nothing to localise, or the empty string."""
         if not len(prepared.index.boxes):
             return "the dataset has no boxes"
-        return "" if len(pairs_of(prepared, "test")) else "the test split has no boxes"
+        return "" if len(pairs_of(prepared)) else "the test split has no boxes"
 
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per pair: IoU and IoBB at all thresholds, pointing game, energy, chance level."""
-        pairs = pairs_of(subject.prepared, subject.split)
+        pairs = pairs_of(subject.prepared)
         if subject.limit is not None:
             pairs = pairs.select(np.sort(fixed_order(len(pairs))[: subject.limit]))
         parts: list[dict[str, NDArray[Any]]] = []
         passes = np.zeros(2)
         for start in range(0, len(pairs), self.batch):
             here = np.arange(start, min(start + self.batch, len(pairs)))
-            explanation, x = explain(subject, explainer, pairs.select(here))
-            parts.append(measure(explanation.heat, pairs.select(here).masks(x.shape[-1]).to(x.device)))
+            explanation, batch = explain(subject, explainer, pairs.select(here))
+            parts.append(measure(explanation.heat, pairs.select(here).masks(batch.x.shape[-1]).to(batch.x.device)))
             passes += len(here) * np.array([explanation.forwards, explanation.backwards])
             subject.progress(int(here[-1]) + 1, len(pairs))
         scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

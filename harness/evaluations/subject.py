@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,41 +19,68 @@ from harness.device import Compute
 from harness.metrics.cells import Metric
 from harness.models.classifier import Classifier
 from harness.tasks import Task
+from harness.types import Batch
 
 PERMUTATION_SEED = 1776  # of the fixed order of a split; the authors' of Woods 2019
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained model, the data it is scored on, and how."""
+    """The trained model of a run, or those of its folds, the data it is scored on, and how."""
 
-    model: Classifier  # in eval mode, on the device
+    models: tuple[Classifier, ...]  # in eval mode, on the device; one for each fold of the split
     task: Task
     prepared: Prepared
     compute: Compute
-    split: str = "test"
     limit: int | None = None  # score only a prefix of the split's fixed order: every row is then marked partial
     memory_batch: int | None = None  # split logical batches to fit memory; changes no result beyond rounding
     progress: Callable[[int, int], None] = lambda done, total: None
 
     @property
     def positions(self) -> NDArray[np.int64]:
-        """Return the positions of the split's samples in table order, or of the prefix that `limit` leaves, (n,)."""
-        every = self.prepared.index.of_split(self.split)
+        """Return the positions of the test samples, or of the part that `limit` leaves, (n,).
+
+        In table order; of a cross-fitted split fold by fold, so that hardly a batch needs two models.
+        """
+        every, _ = self.prepared.index.scored()
         if self.limit is None:
             return every
-        return np.sort(every[fixed_order(len(every))[: self.limit]])
+        return every[np.sort(fixed_order(len(every))[: self.limit])]
+
+    @cached_property
+    def fold(self) -> NDArray[np.int8]:
+        """Return for every sample of the table the fold whose model scores it, -1 for those that none does, (N,)."""
+        found = np.full(len(self.prepared.index), -1, np.int8)
+        positions, fold = self.prepared.index.scored()
+        found[positions] = fold
+        return found
+
+    def shares(self, positions: NDArray[np.int64]) -> Iterator[tuple[Classifier, NDArray[np.int64]]]:
+        """Yield a model and which of the samples at `positions` (n,), numbered 0..n-1, it scores at once.
+
+        Each sample is scored by the model of its fold, in parts that fit memory.
+        """
+        fold = self.fold[positions]
+        for k in np.unique(fold):
+            rows = np.flatnonzero(fold == k)
+            size = self.memory_batch or len(rows)
+            for start in range(0, len(rows), size):
+                yield self.models[k], rows[start : start + size]
 
     def feed(self, positions: NDArray[np.int64]) -> Feed:
         """Return the samples at `positions` as batches on the device."""
         return feed(self.prepared, positions, self.task, self.compute)
 
     @torch.no_grad()
-    def logits(self, x: Tensor) -> Tensor:
-        """Return the model's logits of one logical batch, (B,V) float32, in parts that fit memory."""
-        parts = x.split(self.memory_batch or len(x))
-        with self.compute.autocast():
-            return torch.cat([self.model(part).float() for part in parts])
+    def logits(self, batch: Batch) -> Tensor:
+        """Return the logits of one logical batch, (B,V) float32."""
+        found: list[Tensor] = []
+        order: list[NDArray[np.int64]] = []
+        for model, rows in self.shares(batch.index.numpy()):
+            with self.compute.autocast():
+                found.append(model(batch.x[rows]).float())
+            order.append(rows)
+        return torch.cat(found)[np.argsort(np.concatenate(order))]
 
 
 def fixed_order(n: int) -> NDArray[np.int64]:

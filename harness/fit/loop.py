@@ -92,7 +92,7 @@ def train(
                 stopped = "validation loss diverged"
                 break
             work.epoch()
-            loss = validation_loss(model, task, validation, compute, batch_size=2 * method.batch_size)
+            loss = validation_loss(method, model, task, validation, compute, batch_size=2 * method.batch_size)
             work.close_epoch(loss)
     if not best:
         raise HarnessError(
@@ -233,8 +233,10 @@ class _Training:
 
 
 @torch.no_grad()
-def validation_loss(model: nn.Module, task: Task, validation: Feed, compute: Compute, batch_size: int) -> float:
-    """Return the task's loss over the whole validation part as one batch, so that it does not depend on batches.
+def validation_loss(
+    method: Supervised, model: nn.Module, task: Task, validation: Feed, compute: Compute, batch_size: int
+) -> float:
+    """Return the method's objective over the whole validation part as one batch: it does not depend on batches.
 
     The weight beta of eq. 1 is therefore the part's own ratio of negatives to positives.
     """
@@ -244,4 +246,4 @@ def validation_loss(model: nn.Module, task: Task, validation: Feed, compute: Com
         with compute.autocast():
             logits.append(model(batch.x).float())
         targets.append(batch.y)
-    return float(task.loss(torch.cat(logits), torch.cat(targets)))
+    return float(method.objective(torch.cat(logits), torch.cat(targets), task))

@@ -61,6 +61,10 @@ class Table(Protocol):
         """Return per class how many samples could be scored and how many could not, (V,) and (V,)."""
         ...
 
+    def parts(self) -> Sequence[tuple[slice | NDArray[Any], Table]]:
+        """Return the parts over which a value is averaged, each with its samples: one, but for cross-fitted scores."""
+        ...
+
     def rests_on(self, kept: NDArray[np.bool_], score: str) -> int:
         """Return how many samples a value over these classes (V,) rests on."""
         ...
@@ -105,6 +109,15 @@ def class_reasons(table: Table, metric: Metric) -> list[str]:
 def scorable(table: Table, metric: Metric) -> NDArray[np.bool_]:
     """Return which classes can be scored, (V,). It depends on the samples, never on their weights."""
     return np.array([not reason for reason in class_reasons(table, metric)], dtype=bool)
+
+
+def evaluated(metric: Metric, table: Table, weights: Floats) -> Floats:
+    """Return the metric's values (R,K) under `weights` (R,N): computed in each part of the table, then averaged.
+
+    Scores of two models are never pooled (protocol.md, 1); undefined in one part is undefined in the mean.
+    """
+    found = [metric(part, weights[:, rows]) for rows, part in table.parts()]
+    return found[0] if len(found) == 1 else np.mean(found, axis=0)
 
 
 def reasons(table: Table, metric: Metric) -> list[str]:

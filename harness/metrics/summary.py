@@ -10,7 +10,7 @@ import numpy as np
 from harness import stats
 from harness.errors import UsageError
 from harness.metrics import auroc, average_precision, calibration, localisation, pointing, predictions
-from harness.metrics.cells import Metric, Table, cells, is_per_class, reasons, registration, scorable
+from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
 
 MODULES = (auroc, average_precision, calibration, predictions, localisation, pointing)
 
@@ -63,7 +63,9 @@ def joint(metrics: Sequence[Metric]) -> stats.Statistic:
     """
 
     def statistic(table: Table, weights: stats.Floats) -> stats.Floats:
-        return np.concatenate([_checked(metric, table, metric(table, weights)) for metric in metrics], axis=1)
+        return np.concatenate(
+            [_checked(metric, table, evaluated(metric, table, weights)) for metric in metrics], axis=1
+        )
 
     return statistic
 

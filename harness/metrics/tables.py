@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -56,7 +56,10 @@ def _positions(ids: NDArray[Any], wanted: Iterable[str], table: str) -> list[NDA
 
 @dataclass(frozen=True, eq=False)
 class ClassificationTable:
-    """Labels and probabilities of N samples and V classes. NaN probability: the sample could not be scored."""
+    """Labels and probabilities of N samples and V classes. NaN probability: the sample could not be scored.
+
+    Of a cross-fitted split each fold is scored by a model of its own: values are computed per fold and averaged.
+    """
 
     evaluation: ClassVar[str] = "classification"
 
@@ -66,10 +69,15 @@ class ClassificationTable:
     task: str  # "multilabel" or "multiclass"
     label: NDArray[np.uint8]  # (N,V) 0 or 1; one 1 per row for multiclass
     probability: Floats  # (N,V) in [0, 1] or NaN
+    fold: NDArray[np.int8] | None = None  # (N,) number of the model that scored each sample; None: one scored all
 
     def __post_init__(self) -> None:
         """Check shapes and ranges; raises `UsageError`."""
         name, n, v = "classification table", len(self.ids), len(self.classes)
+        if self.fold is not None:
+            _require(self.fold.shape == (n,), name, f"{n} folds", self.fold.shape, "Give one per sample.")
+            if len(np.unique(self.fold)) < 2:
+                object.__setattr__(self, "fold", None)
         object.__setattr__(self, "probability", np.asarray(self.probability, dtype=np.float64))
         _require(self.task in ("multilabel", "multiclass"), name, "task multilabel or multiclass", self.task,
                  "Give the dataset's task.")  # fmt: skip
@@ -105,20 +113,39 @@ class ClassificationTable:
             task=str(tasks[0]),
             label=frame[[f"label:{c}" for c in classes]].to_numpy(dtype=np.uint8),
             probability=frame[[f"probability:{c}" for c in classes]].to_numpy(dtype=np.float64),
+            fold=frame["fold"].to_numpy(dtype=np.int8) if "fold" in columns else None,
         )
 
     def to_frame(self) -> pd.DataFrame:
         """Return the frame that `from_frame` reads."""
         frame = {"id": self.ids.astype(object), "patient": self.clusters.astype(object), "task": self.task}
+        frame |= {} if self.fold is None else {"fold": self.fold}
         frame |= {f"label:{c}": self.label[:, i] for i, c in enumerate(self.classes)}
         frame |= {f"probability:{c}": self.probability[:, i] for i, c in enumerate(self.classes)}
         return pd.DataFrame(frame, index=pd.RangeIndex(len(self.ids)))
 
-    def select(self, ids: Iterable[str]) -> Self:
+    def select(self, ids: Iterable[str]) -> ClassificationTable:
         """Return the table of these samples, in this order; raises `UsageError` for an unknown id."""
         rows = np.concatenate([*_positions(self.ids, ids, "classification table"), np.zeros(0, dtype=np.intp)])
-        return type(self)(self.ids[rows], self.clusters[rows], self.classes, self.task, self.label[rows],
-                          self.probability[rows])  # fmt: skip
+        return self._rows(rows)
+
+    def _rows(self, rows: NDArray[np.intp]) -> ClassificationTable:
+        fold = None if self.fold is None else self.fold[rows]
+        return ClassificationTable(self.ids[rows], self.clusters[rows], self.classes, self.task, self.label[rows],
+                                   self.probability[rows], fold)  # fmt: skip
+
+    def parts(self) -> list[tuple[slice | NDArray[np.intp], ClassificationTable]]:
+        """Return each fold's samples and table, whose classes are scored or not as those of the whole are."""
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> list[tuple[slice | NDArray[np.intp], ClassificationTable]]:
+        if self.fold is None:
+            return [(slice(None), self)]
+        members = [np.flatnonzero(self.fold == k) for k in np.unique(self.fold)]
+        return [
+            (m, _Fold(**{f.name: getattr(self._rows(m), f.name) for f in fields(self)}, whole=self)) for m in members
+        ]
 
     def cells(self, metric: Metric) -> list[dict[str, Any]]:
         """Return variant, threshold and class_name of each of the metric's K values."""
@@ -160,12 +187,29 @@ class ClassificationTable:
             return [f"not a number in {n} of {len(self.ids)} samples" if n else "" for n in self.counted()[1]]
         positives = self.label.sum(0, dtype=int)
         if need == "positives":
-            return [_few(n, "positive", MINIMUM_SCORED) for n in positives]
+            found = [_few(n, "positive", MINIMUM_SCORED) for n in positives]
+            for k, (_, part) in enumerate(self.parts() if self.fold is not None else []):
+                where = f" in fold {k}"
+                few = [_few(n, "positive", MINIMUM_PER_FOLD, where) for n in part.label.sum(0, dtype=int)]
+                found = [a or b for a, b in zip(found, few, strict=True)]
+            return found
         if need == "negatives":
             return ["no negatives" if n == len(self.ids) else "" for n in positives]
         if need == "predictions":
             return ["never predicted" if not n else "" for n in self.predicted.sum(0)]
         raise UsageError(f"unknown need {need!r} of a classification metric. Known: positives, negatives, predictions.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold(ClassificationTable):
+    """The samples of one fold. Which classes are scored is decided on the whole table, once."""
+
+    whole: ClassificationTable | None = None
+
+    def lacking(self, need: str, score: str = "") -> list[str]:
+        """Return what the whole table lacks."""
+        assert self.whole is not None
+        return self.whole.lacking(need, score)
 
 
 def quantise(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.uint16]:
@@ -200,6 +244,10 @@ class LocalisationTable:
     box_area: Floats  # (P,) share of the image that the box covers
 
     FLOATS: ClassVar[tuple[str, ...]] = ("pointing", "pointing_chance", "energy", "energy_chance", "box_area")
+
+    def parts(self) -> list[tuple[slice, LocalisationTable]]:
+        """Return the table itself: a map is scaled and scored for itself, whichever model it is of."""
+        return [(slice(None), self)]
 
     @property
     def task(self) -> str:

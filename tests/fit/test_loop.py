@@ -55,13 +55,15 @@ def fit(data, folder, method=None, model=None, report=lambda _: None):
 
 
 def test_it_learns_and_keeps_the_lowest_validation_loss(data, tmp_path):
-    model, result = fit(data, tmp_path, Supervised(max_epochs=12, batch_size=16, learning_rate=0.02))
+    method = Supervised(max_epochs=12, batch_size=16, learning_rate=0.02)
+    model, result = fit(data, tmp_path, method)
     losses = [h["validation_loss"] for h in result.history]
     assert losses[-1] < 0.5 * losses[0]
     assert result.best_validation_loss == min(losses)
     assert result.best_epoch == 1 + int(np.argmin(losses))
     compute = resolve("cpu")
-    again = validation_loss(model, TASK, feed(data, data.index.of_split("validation"), TASK, compute), compute, 7)
+    held_out = feed(data, data.index.of_split("validation"), TASK, compute)
+    again = validation_loss(method, model, TASK, held_out, compute, 7)
     assert again == pytest.approx(result.best_validation_loss, rel=1e-5)
     written = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [w["epoch"] for w in written] == list(range(1, 13))
