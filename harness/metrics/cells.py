@@ -29,6 +29,7 @@ Metric = Callable[[Any, Floats], Floats]
 
 MINIMUM_SCORED = 20  # positives (pairs) a class needs to be scored (protocol.md, 0)
 MINIMUM_PER_FOLD = 4  # ... and in each fold, where a threshold is chosen by folds
+MINIMUM_PER_MODEL = 5  # ... and in each fold with a model of its own: with 4, 5 % of the replicates lack the class
 MACRO = "macro"
 ALL = "all"
 

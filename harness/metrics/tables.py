@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.metrics.cells import MINIMUM_PER_FOLD, MINIMUM_SCORED, Metric, cells
+from harness.metrics.cells import MINIMUM_PER_FOLD, MINIMUM_PER_MODEL, MINIMUM_SCORED, Metric, cells
 from harness.metrics.ranking import Ranking, rank
 
 Floats = NDArray[np.float64]
@@ -190,7 +190,7 @@ class ClassificationTable:
             found = [_few(n, "positive", MINIMUM_SCORED) for n in positives]
             for k, (_, part) in enumerate(self.parts() if self.fold is not None else []):
                 where = f" in fold {k}"
-                few = [_few(n, "positive", MINIMUM_PER_FOLD, where) for n in part.label.sum(0, dtype=int)]
+                few = [_few(n, "positive", MINIMUM_PER_MODEL, where) for n in part.label.sum(0, dtype=int)]
                 found = [a or b for a, b in zip(found, few, strict=True)]
             return found
         if need == "negatives":
