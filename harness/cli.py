@@ -94,7 +94,14 @@ def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--method", required=True, help="Training method; `harness list methods` shows all.")
 @click.option("--dataset", required=True, help="Dataset; `harness list datasets` shows all.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")
-@click.option("--model", help="Architecture instead of the dataset's default.")
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="FIELD=V1,V2,...",
+    help="A run for each value of a setting; repeated, for each combination.",
+)
+@click.option("--model", help="Architecture instead of the method's or the dataset's default.")
 @click.option("--checkpoint", type=PATH, help="Load these weights instead of training.")
 @click.option(
     "--precision",
@@ -108,14 +115,16 @@ def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--config", type=PATH, help="TOML file with a [set] table of settings; --set wins.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, with every setting, and stop.")
 @_spec_options
-def run(seeds: tuple[int, ...], config: Path | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+def run(
+    seeds: tuple[int, ...], sweeps: tuple[str, ...], config: Path | None, dry_run: bool, as_json: bool, **options: Any
+) -> None:
     """Train or load a method on a dataset, explain it, score it, store it.
 
     A second call with the same options finishes what is missing and repeats nothing.
     """
     from harness import commands
 
-    results = commands.run(_clean(options), seeds=seeds, config=config, dry_run=dry_run, quiet=as_json)
+    results = commands.run(_clean(options), seeds=seeds, sweeps=sweeps, config=config, dry_run=dry_run, quiet=as_json)
     click.echo(results.json() if as_json else results.text())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import tomllib
@@ -13,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from harness.config import split_assignment
 from harness.console import Reporter
 from harness.errors import UsageError
 from harness.plan import RunSpec, make
@@ -66,6 +68,9 @@ class Outcome:
         headline = "AUROC (macro)" if task == "multilabel" else "accuracy"
         shown = [e for e in self.explainers if _stage_of(self.results, e)]
         table.add_column("method")
+        settings = {r.run_id: next((row.settings for row in r.rows), "") for r in self.results}
+        if any(settings.values()):
+            table.add_column("settings")
         table.add_column("seed", justify="right")
         table.add_column(headline, no_wrap=True)
         for explainer in shown:
@@ -80,7 +85,8 @@ class Outcome:
             if references:
                 best = max((r for r in (_localised(rows, e) for e in references) if r), key=_value, default=None)
                 cells.append(f"{_cell(best)} {best.explainer}" if best else "n/a")
-            table.add_row(result.info["spec"]["method"], str(result.info["spec"]["seed"]), *cells)
+            changed = [settings[result.run_id]] if any(settings.values()) else []
+            table.add_row(result.info["spec"]["method"], *changed, str(result.info["spec"]["seed"]), *cells)
         return table
 
 
@@ -163,12 +169,40 @@ class DryRun:
         return "\n".join([*lines, "", "Nothing was done (--dry-run)."])
 
 
+def combinations(sweeps: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the assignments of each run of a sweep: every combination of `field=v1,v2,...`, one empty one for none.
+
+    >>> combinations(["epsilon=0.001,0.01", "share=0.5"])
+    [('epsilon=0.001', 'share=0.5'), ('epsilon=0.01', 'share=0.5')]
+    """
+    axes = []
+    for text in sweeps:
+        name, values = split_assignment(text, "--sweep")
+        found = list(dict.fromkeys(v.strip() for v in values.split(",") if v.strip()))
+        if not found:
+            raise UsageError(f"--sweep {text!r}: expected values after the =, separated by commas.")
+        axes.append([f"{name}={value}" for value in found])
+    return list(itertools.product(*axes))
+
+
 def run(
-    options: dict[str, Any], *, seeds: Sequence[int], config: Path | None, dry_run: bool, quiet: bool
+    options: dict[str, Any],
+    *,
+    seeds: Sequence[int],
+    sweeps: Sequence[str],
+    config: Path | None,
+    dry_run: bool,
+    quiet: bool,
 ) -> Outcome | DryRun:
-    """Make or finish the runs of every seed."""
-    assignments = read_config(config)
-    specs = [RunSpec(**_tuples(options), seed=seed, config=assignments) for seed in dict.fromkeys(seeds)]
+    """Make or finish the runs of every seed and every combination of swept values."""
+    given: dict[str, Any] = _tuples(options) | {"config": read_config(config)}
+    specs = [
+        RunSpec(**given | {"seed": seed, "sets": (*given["sets"], *swept)})
+        for swept in combinations(sweeps)
+        for seed in dict.fromkeys(seeds)
+    ]
+    for spec in specs:
+        make(spec)  # a value that is none is said before the first training, not after it
     if dry_run:
         return DryRun([entry for spec in specs for entry in _planned(spec)])
     from harness.run import execute

@@ -168,11 +168,11 @@ def changed(settings: Iterable[Setting]) -> str:
     return ", ".join(f"{s.name}={s.value}" for s in settings if s.set_by not in ("default", "dataset"))
 
 
-def split_assignment(text: str) -> tuple[str, str]:
-    """Split `name.field=value`; raises `UsageError` where there is no `=`."""
+def split_assignment(text: str, option: str = "--set") -> tuple[str, str]:
+    """Split `name.field=value`, given by `option`; raises `UsageError` where there is no `=`."""
     name, found, value = text.partition("=")
     if not found or not name.strip():
-        raise UsageError(f"--set {text!r}: expected field=value or name.field=value. Put an = between them.")
+        raise UsageError(f"{option} {text!r}: expected field=value or name.field=value. Put an = between them.")
     return name.strip(), value.strip()
 
 

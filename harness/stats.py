@@ -96,6 +96,20 @@ def summarise(value: Floats, draws: Floats) -> Estimate:
     return Estimate(value, low, high, error, undefined)
 
 
+def over_seeds(values: Floats, draws: Floats) -> tuple[Floats, Floats]:
+    """Return value (K,) and replicates (R,K) of the mean over S seeds, from (S,K) and (S,R,K).
+
+    Seeds and clusters are resampled together: replicate r draws S seeds with replacement and takes their mean on its
+    own clusters, which are the same for every seed. With one seed nothing is added to the sampling noise. The spread
+    among the seeds at hand enters with their own variance, (S-1)/S of the unbiased one: with three seeds the share of
+    the standard error that is training noise is 0.82 of what it should be.
+    """
+    count = len(values)
+    chosen = np.random.default_rng([SEED, count]).integers(count, size=(draws.shape[1], count))
+    weight = (chosen[:, :, None] == np.arange(count)).mean(axis=1)  # (R,S)
+    return values.mean(axis=0), np.einsum("rs,srk->rk", weight, draws)
+
+
 def paired(
     statistic: Statistic, a: Any, b: Any, clusters: NDArray[Any], *, resamples: int = RESAMPLES
 ) -> tuple[Estimate, Floats]:

@@ -146,3 +146,27 @@ def test_generated_documents_are_current():
         [sys.executable, "docs/generate.py", "--check"], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_sweep_is_a_run_for_each_combination(harness):
+    code, out, _ = harness("run", "--method", "robust_fgsm", "--dataset", "phantom", "--sweep", "epsilon=0.001, 0.01",
+                           "--sweep", "share=0.25,0.5", "--seed", 0, "--seed", 1, "--dry-run", "--json")  # fmt: skip
+    assert code == 0
+    runs = [e for e in json.loads(out) if e["method"] == "robust_fgsm"]
+    settings = [{s["name"]: s["value"] for s in e["settings"] if s["component"] == "method robust_fgsm"} for e in runs]
+    assert [(s["epsilon"], s["share"], e["seed"]) for s, e in zip(settings, runs, strict=True)] == [
+        (epsilon, share, seed) for epsilon in (0.001, 0.01) for share in (0.25, 0.5) for seed in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [("epsilon", "--sweep 'epsilon': expected field=value"), ("epsilon=,", "expected values after the ="),
+     ("epsilon=0.1,much", "expected float, got 'much'"), ("epsilom=1,2", "Did you mean 'epsilon'")],
+)  # fmt: skip
+def test_a_bad_sweep_is_refused_before_anything_is_trained(harness, sweep, message, tmp_path):
+    code, _, err = harness("run", "--method", "robust_fgsm", "--dataset", "phantom", "--sweep", sweep,
+                           "--runs-dir", tmp_path)  # fmt: skip
+    assert code == 2
+    assert message in err
+    assert not list(tmp_path.iterdir())

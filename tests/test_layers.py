@@ -16,13 +16,13 @@ BANDS = [
     {"types", "tasks", "device", "recipe"},
     {"data", "models", "attacks", "explainers", "scores"},
     {"fit", "evaluations", "api"},
-    {"run", "plan", "prepare", "report", "publish", "listing", "trained"},
+    {"run", "plan", "prepare", "report", "publish", "listing", "trained", "compare"},
     {"commands", "pages"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(BANDS) for name in names}
-TORCH_FREE = {*BANDS[0], "report", "publish", "listing", "pages", "commands", "cli"}
+TORCH_FREE = {*BANDS[0], "report", "publish", "compare", "listing", "pages", "commands", "cli"}
 SIBLINGS = BANDS[2]
 
 

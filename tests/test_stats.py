@@ -148,3 +148,37 @@ def test_holm_keeps_the_family_wise_error():
     p = np.random.default_rng(9).random((4000, 10))
     rejected = np.mean([stats.holm(family).min() < 0.05 for family in p])
     assert rejected == pytest.approx(1 - 0.995**10, abs=0.012)
+
+
+def test_with_one_seed_nothing_is_added():
+    draws = np.random.default_rng(0).normal(size=(1, 50, 3))
+    value, found = stats.over_seeds(np.arange(3.0)[None], draws)
+    assert (value == np.arange(3.0)).all()
+    assert (found == draws[0]).all()
+
+
+def test_seeds_and_clusters_are_resampled_together():
+    """Closed form: the variance of the mean is that of the clusters plus (S-1)/S^2 of the unbiased one among seeds."""
+    rng = np.random.default_rng(0)
+    values = np.array([[0.0], [1.0], [2.0], [5.0]])
+    clusters = rng.normal(scale=0.3, size=(1, 40_000, 1))
+    value, draws = stats.over_seeds(values, values[:, None] + clusters)
+    assert value == [2.0]
+    among = values.var(ddof=1) * 3 / 4 / 4
+    assert draws.var() == pytest.approx(0.3**2 + among, rel=0.03)
+    assert draws.mean() == pytest.approx(2.0, abs=0.02)
+
+
+def test_two_methods_with_the_same_seeds_are_paired():
+    """What is common to a seed drops out of the difference."""
+    shared = np.array([[0.0], [10.0], [-7.0]])
+    _, a = stats.over_seeds(shared + 1, np.repeat(shared[:, None] + 1, 200, 1))
+    _, b = stats.over_seeds(shared, np.repeat(shared[:, None], 200, 1))
+    assert np.ptp(a) > 1
+    assert np.allclose(a - b, 1)
+
+
+def test_what_is_undefined_in_one_seed_is_undefined_in_their_mean():
+    draws = np.zeros((3, 20, 1))
+    draws[1, 4] = np.nan
+    assert np.isnan(stats.over_seeds(np.zeros((3, 1)), draws)[1][4, 0])

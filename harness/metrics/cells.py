@@ -117,8 +117,10 @@ def evaluated(metric: Metric, table: Table, weights: Floats) -> Floats:
 
     Scores of two models are never pooled (protocol.md, 1); undefined in one part is undefined in the mean.
     """
-    found = [metric(part, weights[:, rows]) for rows, part in table.parts()]
-    return found[0] if len(found) == 1 else np.mean(found, axis=0)
+    parts = table.parts()
+    if len(parts) == 1:
+        return metric(table, weights)  # the very same array: metrics keep what they have in common by it
+    return np.mean([metric(part, weights[:, rows]) for rows, part in parts], axis=0)
 
 
 def reasons(table: Table, metric: Metric) -> list[str]:

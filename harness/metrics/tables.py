@@ -365,3 +365,6 @@ class LocalisationTable:
             counts = [np.bincount(self.fold[m], minlength=FOLDS) for m in members]
             return [_few(n.min(), "pair", MINIMUM_PER_FOLD, f" in fold {n.argmin()}") for n in counts]
         raise UsageError(f"unknown need {need!r} of a localisation metric. Known: pairs, folds.")
+
+
+TABLES = {t.evaluation: t for t in (ClassificationTable, LocalisationTable)}  # by the evaluation that fills them

@@ -16,12 +16,10 @@ import pandas as pd
 from harness import stats
 from harness.metrics import cells as layout
 from harness.metrics.summary import builtin, joint
-from harness.metrics.tables import ClassificationTable, LocalisationTable
+from harness.metrics.tables import TABLES
 from harness.record import StageResult
 from harness.report.boards import MISSING, ColumnKey
 from harness.store import write_bytes
-
-TABLES = {t.evaluation: t for t in (ClassificationTable, LocalisationTable)}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.data.index import Index, check, folds_by_patient, problems, split_by_patient, unlabelled_boxes
+from harness.data.index import (
+    SPLITS,
+    Index,
+    check,
+    crossfit,
+    folds_by_patient,
+    problems,
+    split_by_patient,
+    stratified_folds,
+    unlabelled_boxes,
+)
 from harness.errors import UsageError
 from harness.tasks import MultiClass, MultiLabel
 
@@ -113,3 +123,94 @@ def test_folds_keep_patients_whole_and_balance_classes():
     for name in "abc":
         sizes = np.bincount(fold[labels == name], minlength=5)
         assert sizes.max() - sizes.min() <= 3, (name, sizes)
+
+
+def cohort(patients: int = 300, classes: int = 6) -> tuple[pd.Series, np.ndarray]:
+    """Images of patients with one to nine of them, and classes from common to rare."""
+    rng = np.random.default_rng(0)
+    names = pd.Series(np.repeat([f"p{i}" for i in range(patients)], rng.integers(1, 10, patients)))
+    return names, (rng.random((len(names), classes)) < 0.4 / 3.0 ** np.arange(classes)).astype(np.uint8)
+
+
+def test_stratified_folds_keep_patients_whole_and_spread_every_class():
+    patients, labels = cohort()
+    fold = stratified_folds(patients.to_numpy(str), labels, folds=5, seed=0)
+    assert pd.Series(fold).groupby(patients).nunique().max() == 1
+    counts = np.stack([labels[fold == k].sum(0) for k in range(5)])
+    assert labels[:, -1].sum() < 10, "the cohort has a class that chance alone would leave out of a fold"
+    assert (np.ptp(counts, axis=0) <= 9).all(), "no fold is further ahead than one patient can carry it"
+    assert counts[:, -1].min() >= labels[:, -1].sum() // 5 - 1
+    sizes = np.bincount(fold)
+    assert np.ptp(sizes) <= 0.05 * len(patients)
+
+
+def test_stratified_folds_follow_from_the_seed_and_not_from_the_order():
+    patients, labels = cohort()
+    one, again, other = (stratified_folds(patients.to_numpy(str), labels, folds=5, seed=s) for s in (0, 0, 1))
+    assert (one == again).all()
+    assert (one != other).any()
+    order = np.random.default_rng(3).permutation(len(patients))
+    assert (stratified_folds(patients.to_numpy(str)[order], labels[order], folds=5, seed=0) == one[order]).all()
+
+
+def test_a_class_of_five_patients_is_in_every_fold():
+    patients, labels = cohort()
+    rare = np.isin(patients, ["p7", "p77", "p107", "p177", "p277"])
+    labels[:, -1] = rare
+    fold = stratified_folds(patients.to_numpy(str), labels, folds=5, seed=0)
+    assert sorted({int(k) for k in fold[rare]}) == [0, 1, 2, 3, 4]
+
+
+def crossfitted(**changes) -> Index:
+    patients, labels = cohort()
+    ids = [f"i{n}" for n in range(len(patients))]
+    samples = pd.DataFrame({"id": ids, "patient": patients}).join(crossfit(patients, labels, share=0.1, seed=0))
+    for column, (rows, value) in changes.items():
+        samples.loc[rows, column] = value
+    return Index(samples, labels, tuple("abcdef"))
+
+
+def test_a_cross_fitted_split_tests_every_sample_once_and_never_on_its_own_patient():
+    index = crossfitted()
+    assert problems(index, MultiLabel()) == []
+    assert index.folds == 5
+    positions, fold = index.scored()
+    assert sorted(positions) == list(range(len(index)))
+    for k in range(5):
+        parts = [set(index.samples["patient"].to_numpy()[index.of_split(s, k)]) for s in SPLITS]
+        assert len(set.union(*parts)) == sum(map(len, parts)), "a patient is on two sides"
+        assert (positions[fold == k] == index.of_split("test", k)).all()
+        held_out = len(index.of_split("validation", k)) / (len(index) - len(index.of_split("test", k)))
+        assert 0.08 < held_out <= 0.1
+    assert list(index.manifest().columns) == ["id", "patient", *(f"split_{k}" for k in range(5))]
+
+
+def test_a_plain_split_is_one_fold():
+    index = sound()
+    assert (index.folds, index.crossfitted) == (1, False)
+    positions, fold = index.scored()
+    assert positions.tolist() == [6, 7]
+    assert fold.tolist() == [0, 0]
+
+
+def test_faults_of_a_cross_fitted_split_are_named_with_their_fold():
+    index = crossfitted()
+    patient = index.samples["patient"].iloc[int(index.of_split("train", 3)[0])]
+    mine = np.flatnonzero(index.samples["patient"] == patient)
+    torn = crossfitted(split_3=(mine[:1], "validation"))
+    assert len(mine) > 1
+    assert any(
+        f"patients are in two splits of fold 3, the first is {patient!r}" in p for p in problems(torn, MultiLabel())
+    )
+    twice = crossfitted(split_3=(mine, "test"))
+    assert any("not in the test part of exactly one fold" in p for p in problems(twice, MultiLabel()))
+    none = dataclasses.replace(index, samples=index.samples[["id", "patient"]])
+    assert any("no column split" in p for p in problems(none, MultiLabel()))
+
+
+def test_the_split_is_part_of_the_digest():
+    changed = crossfitted()
+    other = dataclasses.replace(
+        changed, samples=changed.samples.rename(columns={"split_0": "split_1", "split_1": "split_0"})
+    )
+    assert changed.digest() != other.digest()

@@ -44,7 +44,7 @@ def subject(prepared: Prepared, **changes) -> Subject:
     features = torch.nn.Conv2d(1, 3, 5, stride=4)
     model = Classifier(Normalise((0.5,), (0.2,)), features, GlobalAverageLinear(3, 2), num_classes=2).eval()
     return Subject(
-        model=model.requires_grad_(False), task=MultiLabel(), prepared=prepared, compute=resolve("cpu"), **changes
+        models=(model.requires_grad_(False),), task=MultiLabel(), prepared=prepared, compute=resolve("cpu"), **changes
     )
 
 
@@ -54,7 +54,7 @@ def maps(model, x, target, *, seeds) -> Explanation:
 
 
 def test_pairs(prepared):
-    pairs = pairs_of(prepared, "test")
+    pairs = pairs_of(prepared)
     assert len(pairs) == 54 + 36
     assert set(pairs.ids).isdisjoint({"i0"})
     two_boxes = np.flatnonzero((pairs.ids == "i7") & (pairs.class_name == "one"))
@@ -84,7 +84,7 @@ def test_one_pair_is_enough_to_go_on(prepared, limit):
 def test_scores_against_plain_loops(prepared):
     found = Localisation(batch=7).score(subject(prepared), maps)
     frame = found.samples
-    pairs = pairs_of(prepared, "test")
+    pairs = pairs_of(prepared)
     assert found.passes == {"forward": 1.0, "backward": 2.0}
     assert frame["id"].tolist() == pairs.ids.tolist()
     for p in (0, 17, 53, int(np.flatnonzero(pairs.ids == "i7")[0])):
