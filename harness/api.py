@@ -35,6 +35,14 @@ _HOME = {
     "Supervised": "harness.recipe",
     "fgsm": "harness.attacks.fgsm",
     "choose": "harness.attacks.fgsm",
+    "l2": "harness.attacks.adversaries",
+    "l2_min": "harness.attacks.adversaries",
+    "linf": "harness.attacks.adversaries",
+    "noise": "harness.attacks.adversaries",
+    "AdaptiveStrength": "harness.regularisers.lipschitz",
+    "draw": "harness.regularisers.lipschitz",
+    "gradient_penalty": "harness.regularisers.lipschitz",
+    "with_half_huber": "harness.models.activations",
     "Classifier": "harness.models.classifier",
     "GlobalAverageLinear": "harness.models.classifier",
     "Normalise": "harness.models.classifier",
@@ -43,6 +51,10 @@ _HOME = {
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
+    from harness.attacks.adversaries import l2 as l2
+    from harness.attacks.adversaries import l2_min as l2_min
+    from harness.attacks.adversaries import linf as linf
+    from harness.attacks.adversaries import noise as noise
     from harness.attacks.fgsm import choose as choose
     from harness.attacks.fgsm import fgsm as fgsm
     from harness.config import setting as setting
@@ -53,6 +65,7 @@ if TYPE_CHECKING:
     from harness.data.index import split_by_patient as split_by_patient
     from harness.errors import HarnessError as HarnessError
     from harness.errors import UsageError as UsageError
+    from harness.models.activations import with_half_huber as with_half_huber
     from harness.models.classifier import Classifier as Classifier
     from harness.models.classifier import GlobalAverageLinear as GlobalAverageLinear
     from harness.models.classifier import Normalise as Normalise
@@ -65,6 +78,9 @@ if TYPE_CHECKING:
     from harness.plugins import model as model
     from harness.plugins import score as score
     from harness.recipe import Supervised as Supervised
+    from harness.regularisers.lipschitz import AdaptiveStrength as AdaptiveStrength
+    from harness.regularisers.lipschitz import draw as draw
+    from harness.regularisers.lipschitz import gradient_penalty as gradient_penalty
     from harness.rng import rng_for as rng_for
     from harness.rng import seed_for as seed_for
     from harness.tasks import MultiClass as MultiClass

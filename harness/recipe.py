@@ -57,8 +57,18 @@ class Supervised:
 
     smoke: ClassVar[dict[str, object]] = {"max_epochs": 1, "batch_size": 4}
 
-    def step(self, model: nn.Module, batch: Batch, task: Task, rng: torch.Generator) -> Tensor:
-        """Return the loss of one training step, a scalar to differentiate."""
+    def adapt(self, model: nn.Module) -> nn.Module:
+        """Return the architecture as the method wants it (with other activations, say); weights are loaded after."""
+        return model
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return what the method remembers from step to step, as it is at the start; a stopped training keeps it."""
+        return {}
+
+    def step(
+        self, model: nn.Module, batch: Batch, task: Task, rng: torch.Generator, memory: dict[str, Tensor]
+    ) -> Tensor:
+        """Return the loss of one training step, a scalar to differentiate; `memory` may be replaced entry by entry."""
         moved = self.perturb(model, batch, task, rng)
         return self.loss(model, moved, task) + self.penalty(model, moved, task, rng)
 

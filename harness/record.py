@@ -123,7 +123,9 @@ def write_record(result: Result, folder: Path) -> Path:
     if frames:
         buffer = io.BytesIO()
         parts = [pa.Table.from_pandas(f.assign(stage=name), preserve_index=False) for name, f in frames.items()]
-        parquet.write_table(pa.concat_tables(parts, promote_options="permissive"), buffer, compression="zstd")
+        table = pa.concat_tables(parts, promote_options="permissive")
+        repeated = [f.name for f in table.schema if not pa.types.is_list(f.type)]  # of the curves hardly a value is
+        parquet.write_table(table, buffer, compression="zstd", compression_level=19, use_dictionary=repeated)  # pyright: ignore[reportArgumentType]
         write_bytes(path.with_suffix(".parquet"), buffer.getvalue())
     stages = [
         {"name": s.name, "info": s.info, "rows": [r.to_json() for r in s.rows], "columns": list(frames[s.name].columns)}

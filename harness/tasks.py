@@ -18,6 +18,7 @@ class MultiLabel:
 
     name: str = "multilabel"
     version: int = 1
+    exclusive: bool = False  # whether one class rules the others out, so that a margin is a difference of two logits
 
     def loss(self, logits: Tensor, y: Tensor, *, weighted: bool = True) -> Tensor:
         """Return the mean over images of the weighted binary cross-entropy summed over classes, a scalar.
@@ -44,6 +45,14 @@ class MultiLabel:
         """Return targets for `loss` from the index's 0/1 matrix, (B,V) uint8 -> (B,V) float."""
         return labels.float()
 
+    def true(self, y: Tensor, classes: int) -> Tensor:
+        """Return which classes are true, (B,V) bool."""
+        return y > 0.5
+
+    def correct(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return which images have every label on its side of probability 1/2, (B,) bool."""
+        return ((logits > 0) == (y > 0.5)).all(1)
+
 
 @dataclass(frozen=True)
 class MultiClass:
@@ -51,6 +60,7 @@ class MultiClass:
 
     name: str = "multiclass"
     version: int = 1
+    exclusive: bool = True
 
     def loss(self, logits: Tensor, y: Tensor, *, weighted: bool = True) -> Tensor:
         """Return the mean cross-entropy, a scalar. Classes are not weighted: one label per image balances itself."""
@@ -65,6 +75,16 @@ class MultiClass:
     def encode(self, labels: Tensor) -> Tensor:
         """Return targets for `loss` from the index's 0/1 matrix, (B,V) uint8 -> (B,) long."""
         return labels.argmax(1)
+
+    def true(self, y: Tensor, classes: int) -> Tensor:
+        """Return which classes are true, (B,V) bool."""
+        from torch.nn.functional import one_hot
+
+        return one_hot(y, classes).bool()
+
+    def correct(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return which images have the true class as the most probable one, (B,) bool."""
+        return logits.argmax(1) == y
 
 
 Task = MultiLabel | MultiClass

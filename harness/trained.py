@@ -89,6 +89,7 @@ def _build(work: Work, fold: int) -> Classifier:
         num_classes=len(work.prepared.index.classes), channels=data.channels, mean=data.mean, std=data.std
     )
     assert isinstance(model, Classifier)
+    work.plan.recipe.adapt(model)
     return model
 
 

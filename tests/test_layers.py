@@ -14,7 +14,7 @@ ROOT = PACKAGE.parent
 BANDS = [
     {"errors", "rows", "config", "rng", "plugins", "stats", "store", "record", "provenance", "console", "metrics"},
     {"types", "tasks", "device", "recipe"},
-    {"data", "models", "attacks", "explainers", "scores"},
+    {"data", "models", "attacks", "explainers", "scores", "regularisers"},
     {"fit", "evaluations", "api"},
     {"run", "plan", "prepare", "report", "publish", "listing", "trained", "compare"},
     {"commands", "pages"},

@@ -83,8 +83,11 @@ def train(
         model.parameters(), lr=method.learning_rate, momentum=method.momentum, weight_decay=method.weight_decay
     )
     saved = folder / "resume.pt"
-    at, best = state.load(saved, model, optimiser, compute.device) if saved.exists() else (state.Position(), {})
-    work = _Training(method, model, task, training, optimiser, compute, seed, saved, at, best, names, report)
+    memory = {name: value.to(compute.device) for name, value in method.memory().items()}
+    at, best = state.Position(), {}
+    if saved.exists():
+        at, best, memory = state.load(saved, model, optimiser, compute.device)
+    work = _Training(method, model, task, training, optimiser, compute, seed, saved, at, best, memory, names, report)
     stopped = "max_epochs"
     with memory_advice(method.batch_size, "--set batch_size="):
         while at.epoch < method.max_epochs:
@@ -134,6 +137,7 @@ class _Training:
     saved: Path
     at: state.Position
     best: dict[str, Any]
+    memory: dict[str, Tensor]  # what the method remembers from step to step
     names: Callable[[Tensor], list[str]]
     report: Callable[[Progress], None]
     pending: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # step, loss, index: not looked at yet
@@ -176,7 +180,7 @@ class _Training:
                 self.look()
                 at.seconds += time.monotonic() - began
                 began, seen = time.monotonic(), 0
-                state.save(self.saved, self.model, self.best, self.optimiser, at)
+                state.save(self.saved, self.model, self.best, self.optimiser, self.memory, at)
                 saved = time.monotonic()
         at.seconds += time.monotonic() - began
         at.epoch += 1
@@ -192,7 +196,7 @@ class _Training:
         batch = replace(batch, x=augment(batch.x, method.augment, rng))
         self.optimiser.zero_grad(set_to_none=True)
         with self.compute.autocast():
-            loss = method.step(self.model, batch, self.task, rng)
+            loss = method.step(self.model, batch, self.task, rng, self.memory)
         loss.backward()
         self.optimiser.step()
         self.pending.append((step, loss.detach(), batch.index))
@@ -229,7 +233,7 @@ class _Training:
             self.best.clear()
             self.best.update({k: v.detach().clone() for k, v in self.model.state_dict().items()})
         at.step, at.loss_sum, at.images = 0, 0.0, 0
-        state.save(self.saved, self.model, self.best, self.optimiser, at)
+        state.save(self.saved, self.model, self.best, self.optimiser, self.memory, at)
 
 
 @torch.no_grad()

@@ -31,18 +31,26 @@ class Position:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def save(path: Path, model: nn.Module, best: dict[str, Any], optimiser: torch.optim.Optimizer, at: Position) -> None:
+def save(
+    path: Path,
+    model: nn.Module,
+    best: dict[str, Any],
+    optimiser: torch.optim.Optimizer,
+    memory: dict[str, torch.Tensor],
+    at: Position,
+) -> None:
     """Write the resume state atomically."""
     buffer = io.BytesIO()
-    torch.save(
-        {"model": model.state_dict(), "best": best, "optimiser": optimiser.state_dict(), "position": asdict(at)}, buffer
-    )
+    content = {"model": model.state_dict(), "best": best, "optimiser": optimiser.state_dict()}
+    torch.save(content | {"memory": memory, "position": asdict(at)}, buffer)
     write_bytes(path, buffer.getvalue())
 
 
-def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device) -> tuple[Position, dict]:
-    """Restore model and optimiser from a state file; return the position and the best weights so far."""
+def load(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
+) -> tuple[Position, dict[str, Any], dict[str, torch.Tensor]]:
+    """Restore model and optimiser from a state file; return position, best weights so far, the method's memory."""
     state = torch.load(path, map_location=device, weights_only=True)
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
-    return Position(**state["position"]), state["best"]
+    return Position(**state["position"]), state["best"], state["memory"]

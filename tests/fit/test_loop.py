@@ -87,6 +87,32 @@ def test_resume_gives_the_same_weights_bit_for_bit(data, tmp_path, monkeypatch, 
         assert torch.equal(a, b), name
 
 
+def test_what_a_method_remembers_survives_a_kill(data, tmp_path, monkeypatch):
+    """A learning rate that follows from a count of the steps: a lost count would give other weights."""
+
+    class Counting(Supervised):
+        def memory(self):
+            return {"steps": torch.zeros(())}
+
+        def step(self, model, batch, task, rng, memory):
+            memory["steps"] = memory["steps"] + 1
+            return self.loss(model, batch, task) / memory["steps"]
+
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
+    method = Counting(max_epochs=3, batch_size=16)
+    undisturbed, _ = fit(data, tmp_path / "a", method)
+
+    def kill(progress):
+        if (progress.epoch, progress.step) == (2, 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, tmp_path / "b", method, report=kill)
+    resumed, _ = fit(data, tmp_path / "b", method)
+    for (name, a), b in zip(undisturbed.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
 def test_it_stops_when_the_validation_loss_diverges(data, tmp_path, monkeypatch):
     scripted = iter([3.0, 2.0, 2.5, 2.4, 2.3, 1.0, 1.0])
     monkeypatch.setattr(loop, "validation_loss", lambda *_, **__: next(scripted))

@@ -1,0 +1,89 @@
+"""The half-Huber ReLU (Woods et al. 2019, arXiv:1906.02494), and networks whose ReLUs are replaced by it.
+
+A network of ReLUs is piecewise linear: its input gradient jumps, and a penalty on that gradient has no derivative to
+follow. The half-Huber ReLU bends over a width `d` instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from harness.errors import UsageError
+
+WIDTH = 0.5  # d of the authors' code; the paper gives no formula
+RELUS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, Tensor.relu, Tensor.relu_}
+
+
+class _HalfHuber(torch.autograd.Function):
+    """c (x - c/2) / d with c = clamp(x, 0, d). Only x is kept; the derivative can be differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, d: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.d = d
+        c = x.clamp(0, d)
+        return (x - c / 2).mul_(c).div_(d)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return gradients[0] * (x.clamp(0, ctx.d) / ctx.d), None
+
+
+class HalfHuberReLU(nn.Module):
+    """0 below 0, x^2/(2d) up to d, x - d/2 above: elementwise, any shape (authors' code, d = 0.5).
+
+    First derivative clamp(x, 0, d)/d, second 1/d inside (0, d) and 0 outside.
+    """
+
+    def __init__(self, d: float = WIDTH):
+        super().__init__()
+        if not d > 0:
+            raise UsageError(f"half-Huber ReLU: expected a width d above 0, got {d}.")
+        self.d = d
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activation of x."""
+        return _HalfHuber.apply(x, self.d)  # pyright: ignore[reportReturnType]
+
+    def extra_repr(self) -> str:
+        """Return what `print(model)` shows."""
+        return f"d={self.d}"
+
+
+def with_half_huber(model: nn.Module, d: float = WIDTH) -> nn.Module:
+    """Replace every ReLU module below `model` by a half-Huber ReLU, in place, and return the model."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.ReLU):
+                setattr(parent, name, HalfHuberReLU(d))
+    return model
+
+
+class _Watch(TorchFunctionMode):
+    """Counts calls of ReLU, whoever makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen += func in RELUS
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def relus_called(model: nn.Module, x: Tensor) -> int:
+    """Return how many ReLUs a pass over x (B,C,H,W) calls, modules and functions alike; the model is left as it was."""
+    training = model.training
+    model.eval()
+    try:
+        with _Watch() as watch:
+            model(x)
+    finally:
+        model.train(training)
+    return watch.seen

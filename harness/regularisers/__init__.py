@@ -1,0 +1,1 @@
+"""What is added to a loss: one file per regulariser."""
