@@ -34,9 +34,10 @@ def test_top_level_is_harness_alone(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"harness"}
-    for folder in ("methods", "datasets", "reports/templates", "reports/assets"):
+    for folder in ("methods", "datasets", "reports", "reports/templates", "reports/assets"):
         ours = {p.name for p in (REPOSITORY / folder).iterdir() if p.is_file()}
         shipped = {n.rsplit("/", 1)[1] for n in names if n.startswith(f"harness/plugin_files/{folder}/")}
+        assert ours, folder
         assert ours <= shipped, folder
 
 
@@ -55,6 +56,8 @@ def test_installed_it_lists_every_built_in_and_shadows_nothing(wheel, tmp_path):
         "print('\\n'.join(sorted(f'{c.kind} {c.name} {SITE in str(c.file)}' for c in catalogue().components)))\n"
         "from harness.plugins import checkout_folder\n"
         "assert str(checkout_folder('reports')).startswith(SITE)\n"
+        "from harness.report import literature, site\n"
+        "assert literature.load(site.templates_folder())\n"
     )
     head = f"SITE = {str(site)!r}\nCHECKOUT = {str(REPOSITORY)!r}\n"
     done = subprocess.run([sys.executable, "-c", head + code], capture_output=True, text=True, cwd=tmp_path)

@@ -22,23 +22,54 @@ def _plain(value: Any) -> float | None:
     return round(float(value), 6) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def training(history: Sequence[Mapping[str, Any]], best: Any) -> dict[str, Any] | None:
-    """Return training and validation loss by epoch, with a line at the epoch whose weights were kept."""
+def training(
+    history: Sequence[Mapping[str, Any]], best: Any, folds: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any] | None:
+    """Return training and validation loss by epoch, with a line at the epoch whose weights were kept.
+
+    Of a cross-fitted run, whose history names a fold in each entry, the validation loss of every fold and a mark at
+    the epoch that it kept; `folds` holds the summaries of its fits.
+    """
     if not history:
         return None
-    epochs = [h.get("epoch") for h in history]
+    by_fold: dict[Any, list[Mapping[str, Any]]] = {}
+    for h in history:
+        by_fold.setdefault(h.get("fold"), []).append(h)
+    epochs = max(len(entries) for entries in by_fold.values())
+    layout: dict[str, Any] = {"xaxis": {"title": {"text": "epoch"}, "dtick": _step(epochs)},
+                              "yaxis": {"title": {"text": "loss"}, "rangemode": "tozero"}}  # fmt: skip
+    if any(fold is not None for fold in by_fold):
+        layout["yaxis"] = {"title": {"text": "validation loss"}}
+        return {"data": _fold_traces(by_fold, folds), "layout": layout, "height": 300}
     traces = [
-        {"x": epochs, "y": [_plain(h.get(key)) for h in history], "name": name, "tone": tone,
-         "mode": "lines+markers", "hovertemplate": "epoch %{x}: %{y:.4f}"}
+        {"x": [h.get("epoch") for h in history], "y": [_plain(h.get(key)) for h in history], "name": name,
+         "tone": tone, "mode": "lines+markers", "hovertemplate": "epoch %{x}: %{y:.4f}"}
         for tone, (key, name) in enumerate((("train_loss", "training loss"), ("validation_loss", "validation loss")))
         if any(_plain(h.get(key)) is not None for h in history)
     ]  # fmt: skip
-    marks = []
     if isinstance(best, int):
-        marks = [{"type": "line", "x0": best, "x1": best, "y0": 0, "y1": 1, "yref": "paper", "tone": "reference"}]
-    layout = {"xaxis": {"title": {"text": "epoch"}, "dtick": _step(len(epochs))},
-              "yaxis": {"title": {"text": "loss"}, "rangemode": "tozero"}, "shapes": marks}  # fmt: skip
+        mark = {"type": "line", "x0": best, "x1": best, "y0": 0, "y1": 1, "yref": "paper", "tone": "reference"}
+        layout["shapes"] = [mark]
     return {"data": traces, "layout": layout, "height": 300}
+
+
+def _fold_traces(
+    by_fold: Mapping[Any, Sequence[Mapping[str, Any]]], folds: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the validation loss of every fold, thin and in one tone, and a mark at each epoch that was kept."""
+    traces: list[dict[str, Any]] = [
+        {"x": [h.get("epoch") for h in entries], "y": [_plain(h.get("validation_loss")) for h in entries],
+         "name": "each fold", "legendgroup": "folds", "showlegend": i == 0, "tone": 1, "line": {"width": 1},
+         "mode": "lines", "hovertemplate": f"fold {fold}, epoch %{{x}}: %{{y:.4f}}<extra></extra>"}
+        for i, (fold, entries) in enumerate(by_fold.items())
+    ]  # fmt: skip
+    best = {i: fold.get("best_epoch") for i, fold in enumerate(folds)}
+    kept = [h for fold, entries in by_fold.items() for h in entries if h.get("epoch") == best.get(fold)]
+    if kept:
+        traces.append({"x": [h.get("epoch") for h in kept], "y": [_plain(h.get("validation_loss")) for h in kept],
+                       "name": "epoch kept", "tone": 1, "mode": "markers", "text": [f"fold {h['fold']}" for h in kept],
+                       "hovertemplate": "%{text}, kept: epoch %{x}, %{y:.4f}<extra></extra>"})  # fmt: skip
+    return traces
 
 
 def _step(epochs: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ OTHERS = 3  # other runs shown beside a run
 FIXED = "fixed"
 ORDER = ("best", "worst", "median")
 PICTURE = re.compile(r"[A-Za-z0-9][\w.-]*\.(png|jpg|jpeg|webp)", re.ASCII)
+
+Samples = dict[tuple[str, str], dict[str, Any]]  # (image, class) -> what is shown of it
 
 
 @dataclass
@@ -131,30 +133,52 @@ def gallery(
     """
     others, left_out = neighbours.beside(result)
     columns: list[dict[str, Any]] = []
-    shown: list[dict[tuple[str, str], dict[str, Any]]] = []
+    shown: list[Samples] = []
     strips: list[dict[str, Any]] = []
     for r in (result, *others):
-        stages = {str(s.info.get("explainer", "")): s for s in newest(r.stages) if s.gallery and not is_reference(s)}
-        for explainer, stage in sorted(stages.items()):
+        for explainer, stage in pictured(r).items():
             entries = [_entry(e, stage, pictures, base) for e in stage.gallery]
-            spec = r.info.get("spec") or {}
-            columns.append(
-                {"method": str(spec.get("method", r.run_id)), "seed": str(spec.get("seed", "")), "explainer": explainer,
-                 "run_id": r.run_id, "page": pages[r.run_id], "own": r is result}
-            )  # fmt: skip
-            shown.append({(e["id"], e["class_name"]): e for e in entries if e["why"] == FIXED})
+            columns.append({**column(r, explainer, pages), "own": r is result})
+            shown.append(_fixed(entries))
             own = [e for e in entries if e["why"] != FIXED and e["overlay"]]
             if r is result and own:
                 strips.append({"explainer": explainer, "samples": sorted(own, key=_order)})
     if not any(columns[i]["own"] for i in range(len(columns))):
         return None
-    keys = sorted({key for c, mine in zip(columns, shown, strict=True) if c["own"] for key in mine})
+    keys = {key for c, mine in zip(columns, shown, strict=True) if c["own"] for key in mine}
+    return {"columns": columns, "rows": rows_of(keys, shown), "strips": strips, "left_out": left_out}
+
+
+def pictured(result: Result) -> dict[str, StageResult]:
+    """Return explainer -> the stage that holds its pictures, by name; reference rows have none worth showing."""
+    stages = {str(s.info.get("explainer", "")): s for s in newest(result.stages) if s.gallery and not is_reference(s)}
+    return dict(sorted(stages.items()))
+
+
+def column(result: Result, explainer: str, pages: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the head of a gallery's column says of its run."""
+    spec = result.info.get("spec") or {}
+    return {"method": str(spec.get("method", result.run_id)), "seed": str(spec.get("seed", "")),
+            "explainer": explainer, "run_id": result.run_id, "page": pages[result.run_id]}  # fmt: skip
+
+
+def fixed_samples(stage: StageResult, pictures: Pictures, base: str) -> Samples:
+    """Return the samples of a stage that every run shows, by image and class."""
+    return _fixed([_entry(e, stage, pictures, base) for e in stage.gallery if e.get("why") == FIXED])
+
+
+def _fixed(entries: Sequence[dict[str, Any]]) -> Samples:
+    return {(e["id"], e["class_name"]): e for e in entries if e["why"] == FIXED}
+
+
+def rows_of(keys: Iterable[tuple[str, str]], shown: Sequence[Samples]) -> list[dict[str, Any]]:
+    """Return a row per sample, by class: the image with its boxes, and a cell per column, None without a picture."""
     rows = []
-    for key in keys:
+    for key in sorted(keys, key=lambda k: (k[1], k[0])):
         first = next(mine[key] for mine in shown if key in mine)
         cells = [mine[key] if key in mine and mine[key]["overlay"] else None for mine in shown]
         rows.append({**first, "cells": cells})
-    return {"columns": columns, "rows": rows, "strips": strips, "left_out": left_out}
+    return rows
 
 
 def _entry(entry: Mapping[str, Any], stage: StageResult, pictures: Pictures, base: str) -> dict[str, Any]:

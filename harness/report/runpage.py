@@ -50,16 +50,17 @@ def page(result: Result) -> dict[str, Any]:
         "published": result.published,
         "headline": _headline(rows, references),
         "dataset": dataset,
-        "boards": sorted({board_key(r).title() for r in rows}),
+        "boards": sorted({board_key(r) for r in rows}),
         "missing": sorted((str(k), str(v)) for k, v in (info.get("missing_evaluations") or {}).items()),
         "settings": [_setting(s) for s in info.get("settings") or ()],
-        "fit": [(k, _text(v)) for k, v in fit.items()],
+        "fit": [(k, _text(v)) for k, v in fit.items() if k != "folds"],
+        "folds": _folds(fit.get("folds") or (), dataset.get("folds") or ()),
         "provenance": _provenance(info.get("provenance") or {}),
         "stages": [_stage(s.info, s.name) for s in sorted(result.stages, key=lambda s: s.name)],
         "per_class": _per_class(rows, classes, dataset.get("positives") or {}),
         "localisation_tables": _localisation(rows, classes, references),
         "charts": {
-            "training": charts.training(result.history, fit.get("best_epoch")),
+            "training": charts.training(result.history, fit.get("best_epoch"), fit.get("folds") or ()),
             "auroc": charts.per_class(auroc, classes),
             "localisation": charts.localisation(result),
         },
@@ -121,6 +122,20 @@ def _localisation(rows: Sequence[Row], classes: Sequence[str], references: set[s
         tables.append({"explainer": explainer, "reference": explainer in references, "thresholds":
                        [f"{t:g}" for t in thresholds], "lines": lines})  # fmt: skip
     return tables
+
+
+def _folds(fits: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the table of a cross-fitted run's models: the images of each fold and the facts of its fit."""
+    if not fits and not counts:
+        return None
+    images = list(dict.fromkeys(str(k) for c in counts for k in c))
+    facts = list(dict.fromkeys(str(k) for f in fits for k in f if k != "key"))  # the key is the run's own
+    lines = []
+    for i in range(max(len(fits), len(counts))):
+        own = counts[i] if i < len(counts) else {}
+        fit = fits[i] if i < len(fits) else {}
+        lines.append({"fold": i, "cells": [*(_text(own.get(k)) for k in images), *(_text(fit.get(k)) for k in facts)]})
+    return {"columns": [*(f"{k} images" for k in images), *facts], "lines": lines}
 
 
 def _setting(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import platformdirs
@@ -14,8 +15,9 @@ from markupsafe import Markup
 from harness.errors import UsageError
 from harness.plugins import checkout_folder
 from harness.record import Result, load_all
-from harness.report import gallery, runpage
-from harness.report.boards import boards
+from harness.report import gallery, literature, runpage
+from harness.report.boards import Board, boards
+from harness.report.figures import classes, examples, localisation, sweep
 from harness.report.names import file_stems
 from harness.report.ranks import ALPHA, rank_board
 from harness.report.table import board_view, downloadable
@@ -25,7 +27,13 @@ from harness.stats import RESAMPLES
 from harness.store import write_bytes, writing
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
-ASSETS = ("report.css", "board.js", "run.js")
+ASSETS = ("report.css", "common.js", "board.js", "run.js", "figure.js")
+FIGURES = {  # page of a board -> its title
+    "examples": "What the methods look at",
+    "classes": "AUROC by class",
+    "localisation": "Localisation accuracy over T(IoU)",
+    "sweep": "What one setting does",
+}
 
 
 @dataclass(frozen=True)
@@ -67,19 +75,39 @@ def build(
         text = environment.get_template(template).render(**context)
         write(name, text.encode("utf-8", "replace"))  # a lone surrogate in a name becomes "?"
 
+    published = literature.load(folder)
+    drawn = {b.key: b for b in boards(results, every_class=True)}
+    figure_stems = file_stems(key.title() for key in drawn)
+    figures = {key: _figure_pages(figure_stems[key.title()]) for key in drawn}
     kept = Path(platformdirs.user_cache_dir("harness")) / "report" if cache is True else cache or None
     problems = list(unreadable)
     views = []
     for i, board in enumerate(boards(results)):
         ranks = rank_board(board, kept, resamples=resamples)
         problems += ranks.problems
-        views.append(board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, i + 1))
+        view = board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, i + 1)
+        views.append({**view, "figures": figures[board.key]})
 
     pictures = gallery.Pictures(out / "assets" / "pictures")
+    pages = {n: f"../runs/{s}.html" for n, s in stems.items()}
+    for key, board in drawn.items():
+        for name, context in _figures(board, results, published, pictures, pages).items():
+            own = [{**f, "current": f["name"] == name} for f in figures[key]]
+            shared = {
+                "title": FIGURES[name],
+                "board": key.title(),
+                "board_address": quote(key.title(), errors="replace"),
+                "figures": own,
+            }
+            address = next(f["address"] for f in own if f["current"])
+            data = {"name": name, "board": key.title(), **{k: context.pop(k, {}) for k in ("charts", "records")}}
+            render(f"{name}.html.j2", address, root="../", data=data, **shared, **context)
+
     siblings = {n: f"{s}.html" for n, s in stems.items()}
     neighbours = gallery.Neighbours.of(results)
     for result in results:
         context = _page(result, neighbours, pictures, siblings)
+        context["boards"] = [{"title": k.title(), "figures": figures.get(k, [])} for k in context["boards"]]
         render("run.html.j2", f"runs/{stems[result.run_id]}.html", root="../", **context)
     problems = sorted({*problems, *pictures.problems})
     render(
@@ -113,6 +141,27 @@ def build(
     _remove_stale(out, written | pictures.written)
     runs = sum(not r.published for r in results)
     return Summary(runs, len(results) - runs, problems, out / "index.html")
+
+
+def _figure_pages(stem: str) -> list[dict[str, str]]:
+    return [{"name": n, "title": t, "address": f"figures/{stem}-{n}.html"} for n, t in FIGURES.items()]
+
+
+def _figures(
+    board: Board,
+    results: Sequence[Result],
+    published: Sequence[literature.Published],
+    pictures: gallery.Pictures,
+    pages: Mapping[str, str],
+) -> dict[str, dict[str, Any]]:
+    """Return the context of each page of a board's figures."""
+    base = "../assets/pictures"
+    return {
+        "examples": examples.figure(board, pictures, pages, base),
+        "classes": classes.figure(board, published, pages),
+        "localisation": localisation.figure(board, published, pages),
+        "sweep": sweep.figure(board, {r.run_id: r for r in results}, pictures, pages, base),
+    }
 
 
 def _page(
@@ -166,7 +215,7 @@ def _claim(out: Path) -> None:
 
 def _remove_stale(out: Path, written: set[Path]) -> None:
     """Remove the pages and pictures of an earlier report that this one does not have."""
-    for pattern in ("runs/*.html", "assets/pictures/*"):
+    for pattern in ("runs/*.html", "figures/*.html", "assets/pictures/*"):
         for path in out.glob(pattern):
             if path not in written:
                 path.unlink()

@@ -137,23 +137,10 @@
 
   function csv() {
     const labels = visible().map((i) => board().columns[i][0]), parts = ["value", "low", "high", "n", "rank_group", "note"];
-    const field = (v) => {
-      let text = v === null || v === undefined ? "" : String(v);
-      if (typeof v === "string" && /^[=+\-@\t\r]/.test(text)) text = "'" + text; // a spreadsheet would run it
-      return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-    };
     const head = ["run", "method", "model", "settings", "seed", "flags", "reference", ...labels.flatMap((l) => parts.map((p) => (p === "value" ? l : `${l} ${p}`)))];
     const rows = records().map((r) => [r.run, r.method, r.model, r.settings, r.seed, r.flags.join("; "), r.reference,
       ...labels.flatMap((l) => parts.map((p) => r.metrics[l][p]))]);
-    return [head, ...rows].map((row) => row.map(field).join(",")).join("\r\n") + "\r\n";
-  }
-
-  function download(name, type, content) {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([content], { type }));
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    return harness.csv([head, ...rows]);
   }
 
   // ---- events
@@ -182,8 +169,8 @@
   const menuBox = at("columns");
   document.addEventListener("click", (e) => { if (!menuBox.contains(e.target)) menuBox.open = false; });
   document.addEventListener("keydown", (e) => { if (e.key === "Escape" && menuBox.open) { menuBox.open = false; menuBox.firstElementChild.focus(); } });
-  at("csv").addEventListener("click", () => download("leaderboard.csv", "text/csv;charset=utf-8", csv()));
-  at("json").addEventListener("click", () => download("leaderboard.json", "application/json", JSON.stringify({ board: board().title, rows: records() }, null, 1)));
+  at("csv").addEventListener("click", () => harness.download("leaderboard.csv", "text/csv;charset=utf-8", csv()));
+  at("json").addEventListener("click", () => harness.download("leaderboard.json", "application/json", JSON.stringify({ board: board().title, rows: records() }, null, 1)));
   addEventListener("hashchange", () => { load(); fill(); show(); });
 
   load(); fill(); show();

@@ -2,30 +2,7 @@
 // A run's page: charts in the page's colours, light or dark, and the gallery's switches.
 (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const tone = (t) => css(`--tone-${t === "reference" ? t : t % 6}`);
-  const config = { responsive: true, displayModeBar: false };
-
-  function axis(own) {
-    return { gridcolor: css("--line"), linecolor: css("--line"), zeroline: false, automargin: true, fixedrange: true, ...own };
-  }
-
-  function draw(target, figure, extra) {
-    if (!target || !figure || typeof Plotly === "undefined") return;
-    const data = figure.data.map((t) => ({
-      ...t, line: { color: tone(t.tone), width: 2, ...t.line }, marker: { color: tone(t.tone), size: 6 },
-      ...(t.error_x ? { error_x: { ...t.error_x, color: tone(t.tone), thickness: 1.5, width: 0 } } : {}),
-    }));
-    const own = figure.layout ?? {};
-    const layout = {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 44, r: 12, t: 8, b: 40 },
-      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("--muted") },
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, hovermode: "closest", height: figure.height, ...own, ...extra,
-      xaxis: axis({ ...own.xaxis, ...extra?.xaxis }), yaxis: axis({ ...own.yaxis, ...extra?.yaxis }),
-      shapes: (own.shapes ?? []).map((s) => ({ ...s, layer: "below", line: { color: tone(s.tone), width: 1, dash: "dot" } })),
-    };
-    Plotly.react(target, data, layout, config);
-  }
+  const draw = harness.draw;
 
   function all() {
     draw(document.getElementById("training-chart"), charts.training);
@@ -37,11 +14,7 @@
       });
   }
 
-  document.querySelectorAll("input[name=kind]").forEach((radio) => radio.addEventListener("change", () => {
-    document.querySelectorAll("img[data-heat]").forEach((img) => (img.src = img.dataset[radio.value]));
-  }));
-  document.getElementById("boxes")?.addEventListener("change", (e) =>
-    document.querySelector(".pictures").classList.toggle("no-boxes", !e.target.checked));
+  harness.pictures();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
   all();
 })();

@@ -105,25 +105,31 @@ def gallery(folder: Path, seed: int, samples: int = 6) -> None:
 
 def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: str = "", pictures: bool = True,
               flags: tuple[str, ...] = (), resamples: int = RESAMPLES, method: str = "", seed: int | None = None,
-              tables: dict | None = None) -> RunFolder:  # fmt: skip
-    """Write one run. `number` decides method, seed and how good it is; `tables` are taken as they are."""
+              tables: dict | None = None, epsilon: float | None = None, start_from: str | None = None,
+              folds: int = 0) -> RunFolder:  # fmt: skip
+    """Write one run. `number` decides method, seed and how good it is; `tables` are taken as they are.
+
+    `epsilon` sets that setting; `folds` makes it a cross-fitted run of so many models.
+    """
     method = method or METHODS[number % len(METHODS)]
     seed = number // len(METHODS) if seed is None else seed
     run = RunFolder(runs_dir / (run_id or f"{method}-chestxray14-s{seed}-{number:012x}"))
-    changed = "epsilon = 0.01" if method == "robust_fgsm" and seed % 2 else ""
+    if epsilon is None:
+        epsilon = 0.01 if method == "robust_fgsm" and seed % 2 else 0.005
+    changed = "" if epsilon == 0.005 else f"epsilon = {epsilon:g}"
     fields = {"method": method, "seed": seed, "settings": changed, "flags": flags}
     info = {
         "status": status,
         "spec": {"method": method, "dataset": "chestxray14", "model": "densenet121_2block", "seed": seed,
                  "profile": "quick", "precision": "fp32", "limit": None},
         "settings": [
-            {"component": f"method {method}", "name": "epsilon", "type": "float", "value": 0.01 if changed else 0.005,
+            {"component": f"method {method}", "name": "epsilon", "type": "float", "value": epsilon,
              "default": 0.005, "unit": "Linf radius, [0,1] pixels", "source": "Khakzar 2019, 3.4",
              "help": "size of the step", "set_by": "--set" if changed else "default"},
             {"component": f"method {method}", "name": "epochs", "type": "int", "value": 12, "default": 40,
              "unit": "epochs", "source": "", "help": "at most", "set_by": "dataset"},
         ],
-        "start_from": None,
+        "start_from": start_from,
         "classes": list(CLASSES),
         "task": "multilabel",
         "dataset": {"name": "chestxray14", "size": 112, "fingerprint": "3f" * 32, "notes": ["subset"],
@@ -135,6 +141,10 @@ def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: 
                        "python": "3.11.9", "platform": "Linux x86_64", "packages": {"harness": "0.1.0"}, "device": "cpu"},
         "missing_evaluations": {"robustness": "this version of harness does not have it yet"},
     }  # fmt: skip
+    if folds:
+        info["fit"] = {"key": "f" * 12, "seconds": 99.0, "folds": [
+            {**info["fit"], "best_epoch": 4 + i, "best_validation_loss": 0.4 + i} for i in range(folds)]}  # fmt: skip
+        info["dataset"]["folds"] = [{"train": 700 + i, "validation": 80, "test": 20} for i in range(folds)]
     if status == "failed":
         info["message"] = "the loss is not a number at epoch 2"
     run.update(**info)
@@ -143,6 +153,7 @@ def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: 
          "learning_rate": 0.01, "seconds": 200.0, "images_per_second": 39.2}
         for e in range(1, 9)
     ]  # fmt: skip
+    history = [{"fold": i, **h} for i in range(folds) for h in history] or history
     write_bytes(run.fit / "history.jsonl", "".join(json.dumps(h) + "\n" for h in history).encode())
     if status == "failed":
         return run

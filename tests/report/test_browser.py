@@ -159,13 +159,142 @@ def test_a_run_page_draws_its_charts_and_pictures(browser, site):
     page.close()
 
 
-@pytest.mark.parametrize("name", ["index.html", "about.html", "runs/baseline-chestxray14-s0-000000000000.html"])
-def test_nothing_is_wider_than_a_phone(browser, site, name):
+FIGURES = ("examples", "classes", "localisation", "sweep")
+
+
+@pytest.fixture
+def opened(browser, swept_site):
+    """Return a function that opens one figure of the sweep's board."""
+    pages = []
+
+    def open_figure(name):
+        (path,) = (swept_site / "figures").glob(f"*-{name}.html")
+        pages.append(browser.new_page())
+        pages[-1].goto(path.as_uri())
+        return pages[-1]
+
+    yield open_figure
+    for page in pages:
+        page.close()
+
+
+def drawn(page, chart):
+    """Return how many traces a chart shows."""
+    page.wait_for_selector(f"[data-chart='{chart}'] .main-svg")
+    return page.evaluate("(c) => document.querySelector(`[data-chart='${c}']`).data.filter(t => t.visible !== false).length", chart)
+
+
+@pytest.mark.parametrize("name", [*(f"figures/{n}" for n in FIGURES), "index.html", "about.html",
+                                  "runs/baseline-chestxray14-s0-000000000000.html"])  # fmt: skip
+def test_nothing_is_wider_than_a_phone(browser, site, swept_site, name):
     page = browser.new_page()
     page.set_viewport_size({"width": 390, "height": 800})
-    page.goto((site.index.parent / name).as_uri())
+    folder, _, figure = name.rpartition("/")
+    path = next(swept_site.glob(f"figures/*-{figure}.html")) if folder == "figures" else site.index.parent / name
+    page.goto(path.as_uri())
+    page.wait_for_load_state("networkidle")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
+
+
+def test_figures_are_reached_from_the_board_and_from_each_other(browser, swept_site):
+    page = browser.new_page()
+    page.goto((swept_site / "index.html").as_uri())
+    page.get_by_role("link", name="AUROC by class").click()
+    assert page.locator("h1").inner_text() == "AUROC by class"
+    for title in ("What the methods look at", "Localisation accuracy over T(IoU)", "What one setting does"):
+        page.get_by_role("link", name=title).click()
+        assert page.locator("h1").inner_text() == title
+        assert page.locator("nav [aria-current]").inner_text() == title
+    page.locator(".crumb a").click()
+    assert page.locator("section.board:not([hidden])").count() == 1
+    page.goto((swept_site / "runs" / "base-s0.html").as_uri())
+    page.get_by_role("link", name="What one setting does").click()
+    assert page.locator("h2").first.inner_text() == "robust_fgsm: epsilon"
+    page.close()
+
+
+def test_a_series_is_hidden_and_a_published_one_shown_by_key(opened):
+    page = opened("classes")
+    before = drawn(page, "classes")
+    assert before == 4 + 4  # series, and the first published systems
+    page.get_by_label("baseline").focus()
+    page.keyboard.press("Space")
+    assert drawn(page, "classes") == before - 1
+    page.get_by_label("ZexinYan").check()
+    assert drawn(page, "classes") == before
+    hollow = page.evaluate("document.querySelector('[data-chart]').data.map(t => t.marker.symbol.endsWith('-open'))")
+    assert hollow == [False] * 4 + [True] * (len(hollow) - 4)
+
+
+def test_the_other_variant_and_one_explainer_can_be_asked_for(opened):
+    page = opened("localisation")
+    everything = drawn(page, "panel-0")
+    assert everything == 4 * 2 + 3 + 1  # method x explainer, references, published
+    shown = page.locator("details[data-variant]:visible summary")
+    assert not any("of its own" in t for t in shown.all_inner_texts())
+    page.get_by_label("saliency").uncheck()
+    assert drawn(page, "panel-0") == everything - 4
+    places = "document.querySelector('[data-chart=panel-0]').data.flatMap((t, i) => (t.visible === false ? [] : [i]))"
+    before = page.evaluate(places)
+    page.get_by_label("a threshold of its own").check()
+    assert drawn(page, "panel-0") == everything - 4
+    after = page.evaluate(places)
+    assert len(set(after) - set(before)) == len(set(before) - set(after)) == 4 + 3  # all but the published one
+    assert all("of its own" in t for t in shown.all_inner_texts())
+    page.get_by_label("Wang 2017").uncheck()
+    assert drawn(page, "panel-0") == everything - 5
+
+
+def test_a_figure_is_downloaded_with_marks_and_sources(opened):
+    page = opened("localisation")
+    with page.expect_download() as caught:
+        page.locator("#csv").click()
+    lines = list(csv.DictReader(io.StringIO(caught.value.path().read_text())))
+    with page.expect_download() as caught:
+        page.locator("#json").click()
+    assert len(json.loads(caught.value.path().read_text())["rows"]) == len(lines)
+    assert {line["kind"] for line in lines} == {"run", "reference", "published"}
+    assert all(bool(line["mark"]) == bool(line["source"]) == (line["kind"] == "published") for line in lines)
+    first = next(x for x in lines if (x["kind"], x["class_name"], x["variant"]) == ("run", "macro", ""))
+    cell = page.locator("details[open] tbody td .v").first.inner_text()
+    assert f"{float(first['value']):.3f}" == cell
+    assert first["bar"] == "range of the seeds"
+
+
+def test_a_sweep_draws_its_charts_and_pictures(opened):
+    page = opened("sweep")
+    assert drawn(page, "sweep-1-panel-0") >= 1
+    assert page.locator("figure .main-svg").count() >= page.locator("figure").count() > 3
+    heads = page.locator("table.gallery").first.locator("thead th").all_inner_texts()
+    assert [h.split("\n")[0].strip() for h in heads[2:]] == ["epsilon 0 (baseline)", "epsilon 0.001", "epsilon 0.01", "epsilon 0.1"]
+    picture = page.locator("img[data-heat]").first
+    picture.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('img[data-heat]').naturalWidth > 0")
+    overlay = picture.get_attribute("src")
+    page.get_by_label("map alone").check()
+    assert picture.get_attribute("src") != overlay
+
+
+def test_examples_show_every_method_and_name_other_seeds(opened):
+    page = opened("examples")
+    assert page.locator("table.gallery img").count() == 4 * (1 + 8)
+    assert page.locator("thead a").all_inner_texts() == [
+        "baseline", "1", "robust_fgsm, epsilon = 0.001", "robust_fgsm, epsilon = 0.01", "1", "robust_fgsm, epsilon = 0.1"]  # fmt: skip
+    assert page.locator(".picture rect").first.is_visible()
+    page.get_by_label("boxes").uncheck()
+    assert not page.locator(".picture rect").first.is_visible()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_in_order_for_a_reader_without_eyes(opened, name):
+    page = opened(name)
+    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+    unnamed = page.evaluate("""() => [...document.querySelectorAll('button, select, input, a, summary, [role=img], img')]
+        .filter(e => !(e.textContent.trim() || e.labels?.length || e.ariaLabel || e.alt)).length""")
+    assert unnamed == 0
 
 
 def test_headings_and_controls_have_names(index):

@@ -39,7 +39,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_every_link_leads_to_a_file_of_the_report(site):
     pages = sorted(site.index.parent.rglob("*.html"))
-    assert len(pages) == 2 + 6
+    assert len(pages) == 2 + 6 + 4
     for page in pages:
         found = Links(page)
         assert len(found.ids) == len(set(found.ids))
@@ -50,7 +50,10 @@ def test_every_link_leads_to_a_file_of_the_report(site):
             target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
             assert target.is_file(), address
             assert target.is_relative_to(site.index.parent.resolve())
-            if parts.fragment and target.suffix == ".html":
+            if parts.fragment.startswith("board="):  # a view of the leaderboard, not a place on it
+                title = unquote(parts.fragment.removeprefix("board="))
+                assert f'<option value="board-1">{title}</option>' in target.read_text()
+            elif parts.fragment and target.suffix == ".html":
                 assert parts.fragment in Links(target).ids
 
 
@@ -103,6 +106,35 @@ def test_a_run_page_holds_its_numbers(site):
         assert part in text, part
 
 
+def test_a_figure_says_where_its_published_numbers_are_from(swept_site):
+    (path,) = (swept_site / "figures").glob("*-localisation.html")
+    text = path.read_text()
+    for part in ("Wang 2017, arXiv 1705.02315v5, Table 7. Split: 984 boxes / 880 images. Protocol: boxes drawn around the regions",
+                 "published, another protocol",
+                 '<span class="badge note">seen</span>', "0.689"):  # fmt: skip
+        assert part in text, part
+    (path,) = (swept_site / "figures").glob("*-classes.html")
+    text = path.read_text()
+    assert "seen-secondary" in text
+    assert "Split: official test (25,596)" in text
+    assert "rank" not in text.replace("never ranked", "")
+
+
+def test_left_out_runs_are_named_in_the_figures(site):
+    (path,) = (site.index.parent / "figures").glob("*-classes.html")
+    assert "Not in this figure: ../../escaped (partial, or with a fault)." in path.read_text()
+
+
+def test_figures_of_a_board_that_is_gone_go(synthetic, tmp_path):
+    tables = {"classification": synthetic.classification(1.0)}
+    gone = synthetic.write_run(tmp_path / "runs", 0, tables=tables)
+    build(tmp_path / "runs", None, tmp_path / "out", cache=False, resamples=10)
+    assert len(list((tmp_path / "out" / "figures").glob("*.html"))) == 4
+    (gone.folder / "run.json").unlink()
+    build(tmp_path / "runs", None, tmp_path / "out", cache=False, resamples=10)
+    assert list((tmp_path / "out" / "figures").glob("*.html")) == []
+
+
 def test_the_same_input_gives_the_same_bytes_and_old_pages_go(synthetic, tmp_path):
     runs, out = tmp_path / "runs", tmp_path / "out"
     tables = {"classification": synthetic.classification(1.0)}
@@ -121,7 +153,9 @@ def test_the_same_input_gives_the_same_bytes_and_old_pages_go(synthetic, tmp_pat
 def test_records_alone_make_the_same_board_without_pictures(folders, tmp_path):
     summary = build(None, folders[1], tmp_path / "site", cache=False, resamples=20)
     assert (summary.runs, summary.records, summary.unreadable) == (0, 2, [])
-    assert 'class="picture"' not in "".join(p.read_text() for p in (tmp_path / "site" / "runs").glob("*.html"))
+    pages = "".join(p.read_text() for p in (tmp_path / "site").glob("*/*.html"))
+    assert 'class="picture"' not in pages
+    assert "published records hold numbers, never images" in pages
 
 
 def test_nothing_yet(tmp_path):

@@ -1,0 +1,1 @@
+"""The figures of a board, each a page: after Khakzar, Albarqouni & Navab 2019 (arXiv:1905.03767), Figures 1 to 4."""

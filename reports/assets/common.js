@@ -1,0 +1,61 @@
+"use strict";
+// What the scripts of several pages share: charts in the page's colours, the switches of galleries, downloads.
+const harness = (() => {
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const tone = (t) => css(`--tone-${typeof t === "number" ? t % 10 : t}`);
+  const config = { responsive: true, displayModeBar: false };
+
+  function axis(own) {
+    return { gridcolor: css("--line"), linecolor: css("--line"), zeroline: false, automargin: true, fixedrange: true, ...own };
+  }
+
+  function trace(t) {
+    const color = tone(t.tone), { symbol, groups, variant, tone: _, ...own } = t;
+    const bars = (name) => (own[name] ? { [name]: { ...own[name], color, thickness: 1.5, width: 0 } } : {});
+    return { ...own, line: { color, width: 2, ...own.line }, marker: { color, size: 7, symbol: symbol || "circle" }, ...bars("error_x"), ...bars("error_y") };
+  }
+
+  function shape(s) {
+    if (s.type === "rect") return { ...s, layer: "below", fillcolor: tone(s.tone), line: { width: 0 } };
+    return { ...s, layer: "between", line: { color: tone(s.tone), width: 1, dash: "dot" } };
+  }
+
+  function draw(target, figure, extra) {
+    if (!target || !figure || typeof Plotly === "undefined") return;
+    const own = figure.layout ?? {};
+    const layout = {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 44, r: 12, t: 8, b: 40 },
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("--muted") },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, hovermode: "closest", height: figure.height, ...own, ...extra,
+      xaxis: axis({ ...own.xaxis, ...extra?.xaxis }), yaxis: axis({ ...own.yaxis, ...extra?.yaxis }),
+      shapes: (own.shapes ?? []).map(shape),
+    };
+    Plotly.react(target, figure.data.map(trace), layout, config);
+  }
+
+  function pictures() {
+    document.querySelectorAll("input[name=kind]").forEach((radio) => radio.addEventListener("change", () => {
+      document.querySelectorAll("img[data-heat]").forEach((img) => (img.src = img.dataset[radio.value]));
+    }));
+    document.getElementById("boxes")?.addEventListener("change", (e) =>
+      document.querySelectorAll(".pictures").forEach((s) => s.classList.toggle("no-boxes", !e.target.checked)));
+  }
+
+  function field(v) {
+    let text = v === null || v === undefined ? "" : String(v);
+    if (typeof v === "string" && /^[=+\-@\t\r]/.test(text)) text = "'" + text; // a spreadsheet would run it
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  }
+
+  const csv = (rows) => rows.map((row) => row.map(field).join(",")).join("\r\n") + "\r\n";
+
+  function download(name, type, content) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([content], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  return { draw, pictures, csv, download };
+})();
