@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from harness.config import build, route
 from harness.console import Reporter
 from harness.data import cache
 from harness.data.dataset import Dataset
-from harness.data.index import SPLITS, Index, problems, unlabelled_boxes
+from harness.data.index import SPLITS, Index, patients_on_two_sides, problems, unlabelled_boxes
 from harness.data.roots import find_root
 from harness.errors import UsageError
 from harness.plugins import Component, catalogue
@@ -68,11 +69,18 @@ def choose(dataset: str, root: Path | None, sets: Sequence[str], size: int | Non
 
 
 def describe(index: Index) -> dict[str, Any]:
-    """Return the counts of an index: images and patients per split, positives per class, boxes."""
-    samples = index.samples
+    """Return the counts of an index: images and patients of each part of the split, positives per class, boxes."""
+    patients = index.samples["patient"].to_numpy()
+    parts = {
+        f"{split} of fold {fold}" if index.crossfitted else split: index.of_split(split, fold)
+        for fold in range(index.folds)
+        for split in SPLITS
+    }
     return {
-        "images": {s: len(index.of_split(s)) for s in SPLITS},
-        "patients": {s: len(set(samples["patient"].to_numpy()[index.of_split(s)])) for s in SPLITS},
+        "images": {name: len(positions) for name, positions in parts.items()},
+        "patients": {name: len(set(patients[positions])) for name, positions in parts.items()},
+        "patients on two sides": sum(len(patients_on_two_sides(index, fold)) for fold in range(index.folds)),
+        "manifest sha256": hashlib.sha256(index.manifest()).hexdigest(),
         "positives": {c: int(n) for c, n in zip(index.classes, index.labels.sum(0), strict=True)},
         "boxes": len(index.boxes),
         "boxed images": len(set(index.boxes["id"])),
@@ -105,12 +113,13 @@ def prepare(
             progress=lambda done, of: update(done, of, ""),
         )
     entry = {"dataset": dataset, "cache": str(prepared.folder), "fingerprint": prepared.fingerprint}
-    entry["manifest sha256"] = prepared.manifest_sha256
     entry |= describe(prepared.index) | {"left out as corrupt": list(prepared.corrupt)}
     wrong: list[str] = []
     if verify:
         with reporter.task(f"verify {dataset}") as update:
-            wrong = cache.verify_pixels(chosen.spec, chosen.root, prepared, lambda done, of: update(done, of, ""))
+            wrong = cache.verify_pixels(
+                chosen.spec, chosen.root, prepared, workers=workers, progress=lambda done, of: update(done, of, "")
+            )
         entry["differing from the files"] = wrong
     found = (
         [f"{len(wrong)} images differ from their files. Remove {prepared.folder} and prepare again."] if wrong else []
@@ -132,11 +141,8 @@ def verify(
     index = cache.read_index(chosen.spec, chosen.root)
     found = problems(index, chosen.dataset.task)
     stray = unlabelled_boxes(index)
-    broken: list[str] = []
     with Reporter(quiet=quiet).task(f"read {dataset}") as update:
-        for done, problem in enumerate(cache.unreadable(chosen.spec, chosen.root, index), 1):
-            broken += [problem] if problem else []
-            update(done, len(index), "")
+        broken = cache.unreadable(chosen.spec, chosen.root, index, progress=lambda done, of: update(done, of, ""))
     entry = {"dataset": dataset, "root": str(chosen.root)} | describe(index)
     entry["boxes whose class is not among the image's labels"] = len(stray)
     entry["missing or corrupt images"] = broken

@@ -18,6 +18,7 @@ from harness.tasks import Task
 from harness.types import Batch
 
 GPU_SHARE = 0.5  # of the free GPU memory: above it the images stay on the host
+PART_BYTES = 64 * 2**20  # of images on their way to the GPU at once
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,18 @@ def feed(prepared: Prepared, positions: NDArray[np.int64], task: Task, compute: 
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if len(positions) * prepared.images[0].size < GPU_SHARE * free:
-            images = torch.from_numpy(prepared.images[positions]).to(device)
+            images = on_device(prepared.images, positions, device)
     y = task.encode(torch.from_numpy(prepared.index.labels[positions])).to(device)
     return Feed(images, y, np.asarray(positions, np.int64), compute)
+
+
+def on_device(images: NDArray[np.uint8], positions: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Return the n images at `positions` on the device, (n,C,S,S), copied in parts: the host may not hold them all."""
+    found = torch.empty((len(positions), *images.shape[1:]), dtype=torch.uint8, device=device)
+    count = max(1, PART_BYTES // int(np.prod(images.shape[1:])))
+    for start in range(0, len(positions), count):
+        found[start : start + count] = torch.from_numpy(images[positions[start : start + count]])
+    return found
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:

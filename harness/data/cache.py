@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -39,8 +40,10 @@ CACHE_VERSION = 1
 CHUNK_BYTES = 4 * 2**20  # of decoded images between two marks of progress; at least CHUNK_IMAGES
 CHUNK_IMAGES = 64
 DIGEST = 16  # bytes kept of each image's sha256
+AHEAD = 4  # chunks per worker that are handed out at once: the table is not copied to the workers' queue as a whole
 
 Progress = Callable[[int, int], None]  # images done, images in all
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,16 @@ def _decode(
             yield None, f"{row['id']}: {error}"
 
 
+def _chunk_size(dataset: Dataset) -> int:
+    """Return how many images are read between two marks of progress."""
+    return max(CHUNK_IMAGES, CHUNK_BYTES // (dataset.channels * dataset.size**2))
+
+
+def _rows(index: Index, start: int, size: int) -> list[dict[str, Any]]:
+    """Return the rows of one chunk as `Dataset.read` takes them."""
+    return index.samples.iloc[start : start + size].to_dict("records")
+
+
 def _fill(spec: DatasetSpec, root: Path, images: Path, start: int, rows: list[dict[str, Any]], skip: bool):
     """Decode one chunk into the memory map (in a worker process); return its digests and what was skipped."""
     dataset = spec.make()
@@ -237,15 +250,12 @@ def _build(
     done = np.load(marks, mmap_mode="r+")  # 0 to do, 1 read, 2 left out
     digests = np.load(work / "digests.npy", mmap_mode="r+")
     skipped: list[str] = []
-    size = max(CHUNK_IMAGES, CHUNK_BYTES // int(np.prod(shape[1:])))
+    size = _chunk_size(dataset)
     starts = [s for s in range(0, len(index), size) if not (done[s : s + size] == 1).all()]
     if progress:
         progress(int((done > 0).sum()), len(index))
-    records = index.samples.to_dict("records")
-    jobs = ((s, records[s : s + size]) for s in starts)
-    for start, found, problems in _chunks(
-        spec, dataset, root, images, jobs, len(starts), workers, dataset.skip_corrupt
-    ):
+    jobs = ((spec, root, images, s, _rows(index, s, size), dataset.skip_corrupt) for s in starts)
+    for start, found, problems in _parallel(_fill, jobs, len(starts), workers, spec.name):
         digests[start : start + len(found)] = found
         digests.flush()  # before the mark: a chunk that is marked is whole
         done[start : start + len(found)] = 1
@@ -257,16 +267,37 @@ def _build(
     kept = np.asarray(done) == 1
     if not kept.all():
         index = check(_leave_out(index, kept), spec.name, dataset.task)
-        compact = np.load(images, mmap_mode="r")[kept]
-        np.save(images, compact)
-    _finish(work, folder, dataset, index, np.asarray(digests)[kept], sorted(skipped))
+        images = _copy_kept(images, kept, size)
+    _finish(work, folder, dataset, index, images, np.asarray(digests)[kept], sorted(skipped))
+
+
+def _copy_kept(images: Path, kept: NDArray[np.bool_], size: int) -> Path:
+    """Write the images that are kept (N,) to a file beside `images`, `size` of them at a time, and return its path.
+
+    Memory may not hold all of them; the disk holds them twice until prepare has finished. A full disk is an `OSError`.
+    """
+    every = np.load(images, mmap_mode="r")
+    target = images.with_name("kept.npy")
+    header = {"descr": "|u1", "fortran_order": False, "shape": (int(kept.sum()), *every.shape[1:])}
+    with target.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(every), size):
+            chunk = slice(start, start + size)
+            file.write(every[chunk][kept[chunk]].data)
+    return target
 
 
 def _finish(
-    work: Path, folder: Path, dataset: Dataset, index: Index, digests: NDArray[np.uint8], skipped: Sequence[str]
+    work: Path,
+    folder: Path,
+    dataset: Dataset,
+    index: Index,
+    images: Path,
+    digests: NDArray[np.uint8],
+    skipped: Sequence[str],
 ) -> None:
     np.save(work / "labels.npy", index.labels)
-    manifest = index.manifest().to_csv(index=False, lineterminator="\n").encode()
+    manifest = index.manifest()
     write_bytes(work / "manifest.csv", manifest)  # the split, for other people to repeat
     for name in ("samples", "boxes", "shortcuts"):
         getattr(index, name).to_parquet(work / f"{name}.parquet", index=False)
@@ -279,54 +310,86 @@ def _finish(
         "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
     }
     write_json(work / "meta.json", meta)
-    for scratch in ("done.npy", "digests.npy"):
+    for scratch in ("done.npy", "digests.npy"):  # first: a prepare that is killed from here on starts anew
         (work / scratch).unlink()
+    os.replace(images, work / "images.npy")
+    (work / "kept.npy").unlink(missing_ok=True)  # of an earlier attempt, when files were broken that are not now
     os.replace(work, folder)
 
 
-def _chunks(
-    spec: DatasetSpec,
-    dataset: Dataset,
-    root: Path,
-    images: Path,
-    jobs: Iterable[tuple[int, list[dict[str, Any]]]],
-    count: int,
-    workers: int | None,
-    skip: bool,
-) -> Iterator[tuple[int, NDArray[np.uint8], list[tuple[int, str]]]]:
+def _parallel(
+    work: Callable[..., T], jobs: Iterable[tuple[Any, ...]], count: int, workers: int | None, name: str
+) -> Iterator[T]:
+    """Yield the result of each of `count` jobs, as they are done, from `workers` processes (None: one per core).
+
+    Jobs are made only when a worker is about to need them. Raises `UsageError` where a worker is killed.
+    """
     workers = min(workers or os.cpu_count() or 1, count)
     if workers <= 1:
-        for start, rows in jobs:
-            yield _fill(spec, root, images, start, rows, skip)
+        yield from itertools.starmap(work, jobs)
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    waiting: set[Future[T]] = set()
     try:
-        waiting = [pool.submit(_fill, spec, root, images, start, rows, skip) for start, rows in jobs]
-        for future in as_completed(waiting):
-            yield future.result()
+        for job in jobs:
+            waiting.add(pool.submit(work, *job))
+            if len(waiting) == AHEAD * workers:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        yield from (future.result() for future in as_completed(waiting))
     except BrokenProcessPool:
         raise UsageError(
-            f"a worker that reads {spec.name} was killed, perhaps for want of memory. Give the command again: "
+            f"a worker that reads {name} was killed, perhaps for want of memory. Give the command again: "
             "what was read is kept."
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def verify_pixels(spec: DatasetSpec, root: Path, prepared: Prepared, progress: Progress | None = None) -> list[str]:
-    """Decode every image again and compare it with the cache; return the ids that differ or no longer decode."""
-    dataset = spec.make()
-    rows = prepared.index.samples.to_dict("records")
-    wrong: list[str] = []
-    for i, (image, _) in enumerate(_decode(dataset, rows, root, True)):
-        if image is None or not np.array_equal(image, prepared.images[i]):
-            wrong.append(str(rows[i]["id"]))
+def _read_again(
+    spec: DatasetSpec, root: Path, images: Path | None, start: int, rows: list[dict[str, Any]]
+) -> tuple[int, list[tuple[int, str]]]:
+    """Decode one chunk (in a worker process); return its length and the positions of bad images with what is wrong.
+
+    That is what `Dataset.read` says, or that the image is not the one in the file `images`, where there is one.
+    """
+    known = np.load(images, mmap_mode="r") if images else None
+    found: list[tuple[int, str]] = []
+    for position, (image, problem) in enumerate(_decode(spec.make(), rows, root, True), start):
+        if image is None:
+            found.append((position, problem))
+        elif known is not None and not np.array_equal(image, known[position]):
+            found.append((position, "differs from the cache"))
+    return len(rows), found
+
+
+def _bad_images(
+    spec: DatasetSpec, root: Path, index: Index, images: Path | None, workers: int | None, progress: Progress | None
+) -> list[tuple[int, str]]:
+    """Return position and problem of every image that `_read_again` finds bad, in table order."""
+    size = _chunk_size(spec.make())
+    starts = range(0, len(index), size)
+    jobs = ((spec, root, images, s, _rows(index, s, size)) for s in starts)
+    done, bad = 0, []
+    for count, found in _parallel(_read_again, jobs, len(starts), workers, spec.name):
+        done += count
+        bad += found
         if progress:
-            progress(i + 1, len(rows))
-    return wrong
+            progress(done, len(index))
+    return sorted(bad)
 
 
-def unreadable(spec: DatasetSpec, root: Path, index: Index) -> Iterator[str]:
-    """Yield, for every sample in order, what is wrong with its image, or the empty string."""
-    for _, problem in _decode(spec.make(), index.samples.to_dict("records"), root, True):
-        yield problem
+def verify_pixels(
+    spec: DatasetSpec, root: Path, prepared: Prepared, *, workers: int | None = None, progress: Progress | None = None
+) -> list[str]:
+    """Decode every image again and compare it with the cache; return the ids that differ or no longer decode."""
+    bad = _bad_images(spec, root, prepared.index, prepared.folder / "images.npy", workers, progress)
+    ids = prepared.index.samples["id"]
+    return [str(ids.iloc[position]) for position, _ in bad]
+
+
+def unreadable(
+    spec: DatasetSpec, root: Path, index: Index, *, workers: int | None = None, progress: Progress | None = None
+) -> list[str]:
+    """Decode every image; return what is wrong with those that cannot be read, in table order."""
+    return [problem for _, problem in _bad_images(spec, root, index, None, workers, progress)]

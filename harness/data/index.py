@@ -76,9 +76,10 @@ class Index:
         parts = [self.of_split("test", k) for k in range(self.folds)]
         return np.concatenate(parts), np.repeat(np.arange(self.folds, dtype=np.int8), [len(p) for p in parts])
 
-    def manifest(self) -> pd.DataFrame:
-        """Return id, patient and split of every sample: what another person needs to repeat the split."""
-        return self.samples.loc[:, ["id", "patient", *self.split_columns]]
+    def manifest(self) -> bytes:
+        """Return id, patient and split of every sample as CSV: what another person needs to repeat the split."""
+        columns = self.samples.loc[:, ["id", "patient", *self.split_columns]]
+        return columns.to_csv(index=False, lineterminator="\n").encode()
 
     def digest(self) -> str:
         """Return a sha256 over ids, patients, splits, labels, boxes and shortcuts: the data but for its pixels."""
@@ -132,11 +133,11 @@ def problems(index: Index, task: Task) -> list[str]:
             if len(training) and positives == 0:
                 part = f"train split{_of_fold(index, fold)}"
                 found.append(f"class {name!r} has no positive image in the {part}: it cannot be learned")
-    known = list(ids)
+    known = set(ids)
     for label, table in (("box", index.boxes), ("shortcut", index.shortcuts)):
-        lost = table.loc[~table["id"].isin(known), "id"]
-        if len(lost):
-            found.append(f"{len(lost)} rows give a {label} for an unknown image, the first is {lost.iloc[0]!r}")
+        lost = [name for name in table["id"] if name not in known]
+        if lost:
+            found.append(f"{len(lost)} rows give a {label} for an unknown image, the first is {lost[0]!r}")
         corners = table[["x0", "y0", "x1", "y1"]].to_numpy(float)
         wrong = ~((corners[:, :2] < corners[:, 2:]).all(1) & (corners >= -1e-9).all(1) & (corners <= 1 + 1e-9).all(1))
         if wrong.any():
@@ -154,6 +155,12 @@ def _of_fold(index: Index, fold: int) -> str:
     return f" of fold {fold}" if index.crossfitted else ""
 
 
+def patients_on_two_sides(index: Index, fold: int = 0) -> list[str]:
+    """Return the patients who have images in two of the parts of one model."""
+    sides = index.samples.groupby("patient")[index.split_columns[fold]].nunique()
+    return [str(patient) for patient in sides.index[sides.to_numpy() > 1]]
+
+
 def _split_problems(index: Index, fold: int) -> list[str]:
     """Return what is wrong with the three parts of one model: unknown or empty ones, patients on two sides."""
     split, where = index.samples[index.split_columns[fold]], _of_fold(index, fold)
@@ -163,13 +170,10 @@ def _split_problems(index: Index, fold: int) -> list[str]:
         found.append(f"unknown splits {', '.join(map(repr, strange))}{where}; expected {', '.join(SPLITS)}")
     counts = split.value_counts()
     found += [f"the {s} split{where} is empty: expected at least one image" for s in SPLITS if not counts.get(s, 0)]
-    sides = split.groupby(index.samples["patient"]).nunique()
-    torn = list(sides.index[sides.to_numpy() > 1])
+    torn = patients_on_two_sides(index, fold)
     if torn:
-        sides_of_first = sorted(set(split[index.samples["patient"] == torn[0]]))
-        found.append(
-            f"{len(torn)} patients are in two splits{where}, the first is {torn[0]!r} ({' and '.join(sides_of_first)})"
-        )
+        sides = sorted(set(split[index.samples["patient"] == torn[0]]))
+        found.append(f"{len(torn)} patients are in two splits{where}, the first is {torn[0]!r} ({' and '.join(sides)})")
     return found
 
 

@@ -1,9 +1,12 @@
 """Feeding: order, augmentation and placement follow from the seed alone."""
 
+import tracemalloc
+
 import numpy as np
 import torch
 
-from harness.data.batches import Feed, augment, epoch_order, feed
+from harness.data import batches
+from harness.data.batches import Feed, augment, epoch_order, feed, on_device
 from harness.data.cache import Prepared
 from harness.data.index import Index
 from harness.device import resolve
@@ -29,6 +32,19 @@ def test_batches_hold_the_right_images():
     assert first.y.tolist()[0] == [0, 1, 0]
     assert first.x.dtype == torch.float32
     assert 0 <= first.x.min() <= first.x.max() <= 1
+
+
+def test_images_go_to_the_device_in_parts(monkeypatch):
+    monkeypatch.setattr(batches, "PART_BYTES", 16 * 32 * 32)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (1500, 1, 32, 32), np.uint8)
+    positions = rng.permutation(1500)[:1003]
+    tracemalloc.start()
+    found = on_device(images, positions, torch.device("cpu"))
+    peak = tracemalloc.get_traced_memory()[1]  # numpy's memory, not torch's
+    tracemalloc.stop()
+    assert (found.numpy() == images[positions]).all()
+    assert peak < images.nbytes / 8
 
 
 def test_order_is_a_permutation_of_seed_and_epoch():

@@ -1,7 +1,9 @@
 """Prepare: complete or absent, resumable, once for two, and honest about corrupt files."""
 
 import dataclasses
+import os
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,73 @@ def test_verify_sees_a_changed_cache(place):
     images[5] ^= 1
     images.flush()
     assert verify_pixels(spec, root, found) == ["05.png"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_images_are_named_in_table_order_whichever_worker_finds_them(place, workers):
+    spec, root, identity = place
+    found = prepare(spec, root, identity, workers=1)
+    for name in ("39", "01", "17"):
+        (root / f"{name}.png").write_bytes(b"junk")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "08.png")
+    seen = []
+    wrong = verify_pixels(spec, root, found, workers=workers, progress=lambda done, of: seen.append((done, of)))
+    assert wrong == ["01.png", "08.png", "17.png", "39.png"]
+    assert seen == [(done, 40) for done in (8, 16, 24, 32, 40)]
+    problems = unreadable(spec, root, found.index, workers=workers)
+    assert [p.partition(":")[0] for p in problems] == ["01.png", "17.png", "39.png"]
+
+
+def test_rows_are_handed_out_only_when_a_worker_is_about_to_need_them():
+    made = []
+    jobs = ((made.append(i) or i,) for i in range(-100, 0))
+    results = cache._parallel(abs, jobs, 100, 2, "mine")
+    first = next(results)
+    assert len(made) == cache.AHEAD * 2
+    assert sorted([first, *results]) == list(range(1, 101))
+    assert len(made) == 100
+
+
+def test_leaving_images_out_does_not_load_them_all(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2000, 1, 32, 32), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    kept = rng.random(2000) < 0.9
+    tracemalloc.start()
+    target = cache._copy_kept(tmp_path / "images.npy", kept, 50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < images.nbytes / 8
+    found = np.load(target, mmap_mode="r")
+    assert found.dtype == np.uint8
+    assert (found == images[kept]).all()
+
+
+@pytest.mark.parametrize("mended", [False, True])
+def test_a_prepare_killed_after_leaving_images_out_goes_on(place, monkeypatch, mended):
+    spec, root, identity = place
+    good, times = (root / "13.png").read_bytes(), (root / "13.png").stat()
+
+    def write(content: bytes) -> None:  # as large and as old as before: the cache lies where it lay
+        (root / "13.png").write_bytes(content)
+        os.utime(root / "13.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    write(bytes(len(good)))
+    skipping = dataclasses.replace(spec, settings=(("size", 8), ("skip_corrupt", True)))
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(skipping, root, identity, workers=1)
+    if mended:
+        write(good)
+    found = prepare(skipping, root, identity, workers=1)
+    names = found.index.samples["id"]
+    assert len(found) == 39 + mended
+    assert all((found.images[i, 0] == pixels(root, name)).all() for i, name in enumerate(names))
+    assert sorted(p.name for p in found.folder.iterdir()) == [
+        "boxes.parquet", "images.npy", "labels.npy", "manifest.csv", "meta.json", "samples.parquet",
+        "shortcuts.parquet",
+    ]  # fmt: skip
 
 
 def test_too_little_disk_is_said_before_anything_is_written(place, monkeypatch):

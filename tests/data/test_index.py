@@ -182,7 +182,9 @@ def test_a_cross_fitted_split_tests_every_sample_once_and_never_on_its_own_patie
         assert (positions[fold == k] == index.of_split("test", k)).all()
         held_out = len(index.of_split("validation", k)) / (len(index) - len(index.of_split("test", k)))
         assert 0.08 < held_out <= 0.1
-    assert list(index.manifest().columns) == ["id", "patient", *(f"split_{k}" for k in range(5))]
+    first, second = index.manifest().decode().splitlines()[:2]
+    assert first == "id,patient,split_0,split_1,split_2,split_3,split_4"
+    assert second.startswith("i0,p0,")
 
 
 def test_a_plain_split_is_one_fold():

@@ -37,9 +37,9 @@ def chest():
 
 
 def test_all_984_official_boxes_on_880_test_images(chest):
-    pairs = pairs_of(chest, "test")
+    pairs = pairs_of(chest)
     assert (len(pairs), len(set(pairs.ids))) == (984, 880)
-    assert len(pairs_of(chest, "train")) == 0
+    assert set(pairs.position.tolist()) <= set(chest.index.of_split("test").tolist())
     names, counts = np.unique(pairs.class_name, return_counts=True)
     assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {
         "Atelectasis": 180, "Effusion": 153, "Cardiomegaly": 146, "Infiltration": 123, "Pneumonia": 120,
@@ -52,7 +52,7 @@ def test_all_984_official_boxes_on_880_test_images(chest):
 
 def test_published_box_areas(chest):
     """Median box area per class, as fractions of the image, computed elsewhere from the official file."""
-    pairs = pairs_of(chest, "test")
+    pairs = pairs_of(chest)
     area = np.array([((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])).sum() for b in pairs.boxes])
     published = {"Cardiomegaly": 0.171, "Pneumonia": 0.057, "Infiltration": 0.057, "Effusion": 0.056,
                  "Pneumothorax": 0.036, "Atelectasis": 0.019, "Mass": 0.015, "Nodule": 0.0046}  # fmt: skip

@@ -39,7 +39,9 @@ def swept(synthetic, tmp_path_factory):
     runs = tmp_path_factory.mktemp("swept") / "runs"
     base = [synthetic.write_run(runs, 0, seed=seed, run_id=f"base-s{seed}").run_id for seed in (0, 1)]
     for i, epsilon in enumerate((0.01, 0.001, 0.1)):
-        synthetic.write_run(runs, 1, seed=0, epsilon=epsilon, start_from=base[0], run_id=f"robust-{i}-s0", folds=5 * (i == 0))
+        synthetic.write_run(
+            runs, 1, seed=0, epsilon=epsilon, start_from=base[0], run_id=f"robust-{i}-s0", folds=5 * (i == 0)
+        )
     synthetic.write_run(runs, 1, seed=1, epsilon=0.01, start_from=base[1], run_id="robust-0-s1")
     return runs
 

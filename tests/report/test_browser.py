@@ -181,7 +181,9 @@ def opened(browser, swept_site):
 def drawn(page, chart):
     """Return how many traces a chart shows."""
     page.wait_for_selector(f"[data-chart='{chart}'] .main-svg")
-    return page.evaluate("(c) => document.querySelector(`[data-chart='${c}']`).data.filter(t => t.visible !== false).length", chart)
+    return page.evaluate(
+        "(c) => document.querySelector(`[data-chart='${c}']`).data.filter(t => t.visible !== false).length", chart
+    )
 
 
 @pytest.mark.parametrize("name", [*(f"figures/{n}" for n in FIGURES), "index.html", "about.html",
@@ -267,7 +269,12 @@ def test_a_sweep_draws_its_charts_and_pictures(opened):
     assert drawn(page, "sweep-1-panel-0") >= 1
     assert page.locator("figure .main-svg").count() >= page.locator("figure").count() > 3
     heads = page.locator("table.gallery").first.locator("thead th").all_inner_texts()
-    assert [h.split("\n")[0].strip() for h in heads[2:]] == ["epsilon 0 (baseline)", "epsilon 0.001", "epsilon 0.01", "epsilon 0.1"]
+    assert [h.split("\n")[0].strip() for h in heads[2:]] == [
+        "epsilon 0 (baseline)",
+        "epsilon 0.001",
+        "epsilon 0.01",
+        "epsilon 0.1",
+    ]
     picture = page.locator("img[data-heat]").first
     picture.scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('img[data-heat]').naturalWidth > 0")

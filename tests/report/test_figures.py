@@ -17,7 +17,9 @@ ROW = Row(run_id="r", evaluation="classification", evaluation_key="k", metric="a
           higher_is_better=True)  # fmt: skip
 AT_T = replace(ROW, evaluation="localisation", metric="localisation_accuracy", explainer="cam", threshold=0.1, value=0.4,
                low=0.3, high=0.5)  # fmt: skip
-PAPER = Published("Paper, Table 1", 2017, "Net", "d", "auroc", "Mass", None, 0.9, "seen-secondary", "own", "boxes drawn", "")
+PAPER = Published(
+    "Paper, Table 1", 2017, "Net", "d", "auroc", "Mass", None, 0.9, "seen-secondary", "own", "boxes drawn", ""
+)
 
 
 class Pages(dict):
@@ -29,9 +31,15 @@ PAGES = Pages()
 
 
 def result(name, *rows, start_from=None, created="", settings=None, method="m", reference=(), **info):
-    described = [{"component": f"method {method}", "name": n, "value": v, "unit": "px"} for n, v in (settings or {}).items()]
+    described = [
+        {"component": f"method {method}", "name": n, "value": v, "unit": "px"} for n, v in (settings or {}).items()
+    ]
     stages = [StageResult("own", {}, [replace(r, run_id=name, method=method) for r in rows], dict)]
-    stages += [StageResult("ref", {"reference": True}, [replace(r, run_id=name) for r in reference], dict)] if reference else []
+    stages += (
+        [StageResult("ref", {"reference": True}, [replace(r, run_id=name) for r in reference], dict)]
+        if reference
+        else []
+    )
     known = {"run_id": name, "status": "complete", "classes": ["Atelectasis", "Mass"], "start_from": start_from,
              "settings": described, "spec": {"method": method, "seed": rows[0].seed}, "provenance": {"created": created}}  # fmt: skip
     return Result(known | info, stages, None, published=False)
@@ -154,7 +162,10 @@ def test_localisation_has_a_panel_per_class_and_a_line_per_method_and_explainer(
 
 
 def test_a_sweep_is_what_differs_in_one_number_alone():
-    runs = [result(f"r{e}", replace(ROW, settings=f"e={e}"), settings={"e": e, "epochs": 3, "flag": True}) for e in (0.1, 10, 9)]
+    runs = [
+        result(f"r{e}", replace(ROW, settings=f"e={e}"), settings={"e": e, "epochs": 3, "flag": True})
+        for e in (0.1, 10, 9)
+    ]
     runs.append(result("two", replace(ROW, settings="e=5, epochs=4"), settings={"e": 5, "epochs": 4, "flag": True}))
     runs.append(result("flag", replace(ROW, settings="flag"), settings={"e": 0.1, "epochs": 3, "flag": False}))
     (found,) = found_sweeps(*runs)
@@ -182,7 +193,9 @@ def test_runs_of_another_start_or_precision_are_no_sweep(change):
     other = result("other", replace(ROW, seed=3), method="b", settings={"epochs": 9})
     base = result("base", ROW, method="b", settings={"epochs": 3})
     first = result("r1", replace(ROW, settings="e=1"), settings={"e": 1}, start_from="base", spec={})
-    second = result("r2", replace(ROW, settings="e=2"), settings={"e": 2}, **{"start_from": "base", "spec": {}} | change)
+    second = result(
+        "r2", replace(ROW, settings="e=2"), settings={"e": 2}, **{"start_from": "base", "spec": {}} | change
+    )
     assert found_sweeps(other, base, first, second) == []
 
 
@@ -203,7 +216,10 @@ def test_a_sweep_shows_metrics_over_evenly_spaced_values(tmp_path):
     assert panel["layout"]["xaxis"]["ticktext"] == ["0.1", "10"]
     assert [c["text"] for c in found["lines"][0]["cells"]] == ["0.800", "0.700"]
     assert found["galleries"] == []
-    assert [(r["setting"], r["setting_value"], r["value"]) for r in figure["records"]] == [("e", 0.1, 0.8), ("e", 10, 0.7)]
+    assert [(r["setting"], r["setting_value"], r["value"]) for r in figure["records"]] == [
+        ("e", 0.1, 0.8),
+        ("e", 10, 0.7),
+    ]
 
 
 # ---- pictures
@@ -233,7 +249,9 @@ def test_pictures_are_of_the_lowest_seed_and_the_same_samples(swept, tmp_path):
 
 
 def test_each_fold_has_a_thin_line_and_a_mark_where_it_was_kept():
-    history = [{"fold": f, "epoch": e, "train_loss": 9.0, "validation_loss": f + e / 10} for f in (0, 1) for e in (1, 2, 3)]
+    history = [
+        {"fold": f, "epoch": e, "train_loss": 9.0, "validation_loss": f + e / 10} for f in (0, 1) for e in (1, 2, 3)
+    ]
     chart = training(history, None, [{"best_epoch": 2}, {"best_epoch": 3}])
     first, second, kept = chart["data"]
     assert (first["y"], second["y"]) == ([0.1, 0.2, 0.3], [1.1, 1.2, 1.3])
