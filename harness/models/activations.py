@@ -22,37 +22,39 @@ class _HalfHuber(torch.autograd.Function):
     """c (x - c/2) / d with c = clamp(x, 0, d). Only x is kept; the derivative can be differentiated again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, d: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.d = d
-        c = x.clamp(0, d)
+    def forward(ctx: Any, x: Tensor, d: Tensor) -> Tensor:
+        ctx.save_for_backward(x, d)
+        c = x.clamp(min=0).minimum(d)
         return (x - c / 2).mul_(c).div_(d)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return gradients[0] * (x.clamp(0, ctx.d) / ctx.d), None
+        x, d = ctx.saved_tensors
+        return gradients[0] * (x.clamp(min=0).minimum(d) / d), None
 
 
 class HalfHuberReLU(nn.Module):
     """0 below 0, x^2/(2d) up to d, x - d/2 above: elementwise, any shape (authors' code, d = 0.5).
 
-    First derivative clamp(x, 0, d)/d, second 1/d inside (0, d) and 0 outside.
+    First derivative clamp(x, 0, d)/d, second 1/d inside (0, d) and 0 outside. The width is saved with the weights, so
+    that those of a ReLU network are not taken for its own, or the other way round.
     """
+
+    d: Tensor
 
     def __init__(self, d: float = WIDTH):
         super().__init__()
         if not d > 0:
             raise UsageError(f"half-Huber ReLU: expected a width d above 0, got {d}.")
-        self.d = d
+        self.register_buffer("d", torch.tensor(float(d)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of x."""
-        return _HalfHuber.apply(x, self.d)  # pyright: ignore[reportReturnType]
+        return _HalfHuber.apply(x, self.d.to(x.dtype))  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""
-        return f"d={self.d}"
+        return f"d={float(self.d):g}"
 
 
 def with_half_huber(model: nn.Module, d: float = WIDTH) -> nn.Module:

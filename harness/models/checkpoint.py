@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError
 
-WRAPPERS = ("state_dict", "model", "model_state_dict")
+WRAPPERS = ("state_dict", "model", "model_state_dict", "model_params")
 OPTIONAL = re.compile(r"(^normalise\.|num_batches_tracked$)")  # absent from other libraries' and from old files
+MENTIONED = 20  # functions or classes that a pickle may name
 SHOWN = 3  # names per kind of disagreement in an error
 
 
@@ -23,8 +25,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file or a torch state dict, on the CPU.
 
     Files are told apart by content. {"state_dict": ...} and {"model": ...} are unwrapped and the `module.` of
-    DataParallel is stripped. Raises `UsageError` for a missing, empty or truncated file, a web page saved as
-    weights, and a pickle that asks for more than tensors.
+    DataParallel is stripped. A pickle may mention functions beside its tensors (those of Woods 2019 do): they are
+    not looked up, and one that it wants called is refused. Raises `UsageError` for that, for a missing, empty or
+    truncated file, and for a web page saved as weights.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,8 +57,11 @@ def load_into(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     Names of another library are translated by the model's `foreign_names`. Only the normalisation and the batch
     counters may be absent. Raises `UsageError` with the first names that disagree; the model is then unchanged.
     """
-    state = translate(state, getattr(model, "foreign_names", ()))
     target = model.state_dict()
+    state = translate(state, getattr(model, "foreign_names", ()))
+    if (offset := state.pop("normalise.offset", None)) is not None:  # mean and std of Woods 2019, one above the other
+        state |= {f"normalise.{name}": row.view(-1, 1, 1) for name, row in zip(("mean", "std"), offset, strict=True)}
+    state = {k: v.flatten(1) if _is_linear(v, target.get(k)) else v for k, v in state.items()}
     missing = [k for k in target if k not in state and not OPTIONAL.search(k)]
     unexpected = [k for k in state if k not in target]
     misfit = [
@@ -80,6 +86,11 @@ def load_into(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             f"Training diverged or the file is damaged: use an earlier checkpoint."
         )
     model.load_state_dict(state, strict=False)
+
+
+def _is_linear(value: Tensor, target: Tensor | None) -> bool:
+    """Return whether a 1x1 convolution stands where the model has a linear layer: the same function of a pooled map."""
+    return target is not None and target.ndim == 2 and value.ndim == 4 and value.shape[2:] == (1, 1)
 
 
 def translate(state: dict[str, Tensor], names: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
@@ -115,19 +126,44 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class _Called(Exception):
+    """A pickle wants something called that is not among what torch allows."""
+
+
+def _mention(name: str) -> Any:
+    """Return what stands for a function or class that a pickle names: nothing of that name is imported or run."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise _Called(name)
+
+    return refuse
+
+
 def _read_pickle(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        forbidden = re.search(r"GLOBAL ([\w.]+\w)", str(error))  # torch's words for "the pickle asks for this object"
-        if forbidden is None:
+    mentioned: dict[str, Any] = {}
+    while True:
+        known = [(stand_in, name) for name, stand_in in mentioned.items()]
+        try:
+            with torch.serialization.safe_globals(known):  # pyright: ignore[reportArgumentType]
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL ([\w.]+\w)", str(error))  # torch's words for "the pickle asks for this object"
+            if found is None and not mentioned:
+                raise _damaged(path, error) from None
+            if found is None or found[1] in mentioned or len(mentioned) == MENTIONED:
+                raise _refused(path, found[1] if found else [*mentioned][-1]) from None
+            mentioned[found[1]] = _mention(found[1])
+        except _Called as error:
+            raise _refused(path, str(error)) from None
+        except Exception as error:  # foreign bytes, read as a pickle, raise almost anything
             raise _damaged(path, error) from None
-        raise UsageError(
-            f"{path}: expected tensors alone, got a pickle that asks for {forbidden[1]}; loading it would execute "
-            f"code. Save the state dict, or convert the file to safetensors where you trust it."
-        ) from None
-    except Exception as error:  # foreign bytes, read as a pickle, raise almost anything
-        raise _damaged(path, error) from None
+
+
+def _refused(path: Path, name: str) -> UsageError:
+    return UsageError(
+        f"{path}: expected tensors alone, got a pickle that asks for {name}; loading it would execute "
+        f"code. Save the state dict, or convert the file to safetensors where you trust it."
+    )
 
 
 def _damaged(path: Path, error: Exception) -> UsageError:

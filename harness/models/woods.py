@@ -13,6 +13,12 @@ from harness.models.pretrained import initialise
 from harness.plugins import model
 
 
+AUTHORS = (  # the names of the authors' published checkpoints
+    (r"^pipe\.0\.", "features.stem."), (r"^pipe\.([123])\.", r"features.stage\1."), (r"^pipe\.4\.", "features.norm."),
+    (r"^pipe\.5\.", "features.relu."), (r"^pipe\.7\.", "head."), (r"^input_offset$", "normalise.offset"),
+)  # fmt: skip
+
+
 class PreActivationBlock(nn.Module):
     """BN-ReLU-conv-BN-ReLU-conv beside a shortcut: (B,inputs,H,W) to (B,outputs,H/stride,W/stride)."""
 
@@ -80,7 +86,9 @@ def _build(
     features["norm"] = nn.BatchNorm2d(inputs)
     features["relu"] = nn.ReLU()
     head = GlobalAverageLinear(inputs, num_classes)
-    built = Classifier(Normalise(mean, std), nn.Sequential(features), head, num_classes=num_classes)
+    built = Classifier(
+        Normalise(mean, std), nn.Sequential(features), head, num_classes=num_classes, foreign_names=AUTHORS
+    )
     for m in built.modules():
         if isinstance(m, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(m.weight)

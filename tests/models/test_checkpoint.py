@@ -91,7 +91,7 @@ def test_a_pickle_with_code_is_named_and_not_executed(tmp_path, legacy):
         read_state(path)
     assert not trace.exists()
     torch.save({"preprocess": nn.functional.gelu, "f": some_preprocessing}, path, **options)
-    with pytest.raises(UsageError, match=r"asks for [\w.]+; loading it would execute code"):
+    with pytest.raises(UsageError, match=r"expected tensors by name, got 'preprocess': function"):
         read_state(path)
 
 
@@ -100,6 +100,33 @@ def test_a_downloaded_page(tmp_path, content):
     (tmp_path / "w.pt").write_bytes(content)
     with pytest.raises(UsageError, match="downloaded page"):
         read_state(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_function_that_is_only_mentioned_is_never_looked_up(tmp_path, monkeypatch, zipped):
+    state = small().state_dict()
+    content = {"model_params": state, "options": {"arch": [32, some_preprocessing]}}
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    monkeypatch.delitem(globals(), "some_preprocessing")
+    assert same(read_state(tmp_path / "w.pt"), dict(state))
+
+
+class _Calls:
+    def __reduce__(self):
+        return some_preprocessing, (1,)
+
+
+def test_one_that_is_to_be_called_is_refused(tmp_path):
+    torch.save({"state_dict": small().state_dict(), "more": _Calls()}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match=r"asks for .*some_preprocessing; loading it would execute"):
+        read_state(tmp_path / "w.pt")
+
+
+def test_one_by_one_convolutions_load_into_a_linear_head():
+    model = nn.Linear(4, 3)
+    weight = torch.randn(3, 4, 1, 1)
+    load_into(model, {"weight": weight, "bias": torch.zeros(3)}, Path("w.pt"))
+    assert torch.equal(model.weight.data, weight[:, :, 0, 0])
 
 
 def test_missing_empty_folder_and_pointer(tmp_path):
