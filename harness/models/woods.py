@@ -12,7 +12,6 @@ from harness.models.classifier import Classifier, GlobalAverageLinear, Normalise
 from harness.models.pretrained import initialise
 from harness.plugins import model
 
-
 AUTHORS = (  # the names of the authors' published checkpoints
     (r"^pipe\.0\.", "features.stem."), (r"^pipe\.([123])\.", r"features.stage\1."), (r"^pipe\.4\.", "features.norm."),
     (r"^pipe\.5\.", "features.relu."), (r"^pipe\.7\.", "head."), (r"^input_offset$", "normalise.offset"),
