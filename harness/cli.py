@@ -99,7 +99,7 @@ def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "sweeps",
     multiple=True,
     metavar="FIELD=V1,V2,...",
-    help="A run for each value of a setting; repeated, for each combination.",
+    help="A run for each value of a (single) setting; repeated, for each combination.",
 )
 @click.option("--model", help="Architecture instead of the method's or the dataset's default.")
 @click.option("--checkpoint", type=PATH, help="Load these weights instead of training.")

@@ -175,14 +175,16 @@ def combinations(sweeps: Sequence[str]) -> list[tuple[str, ...]]:
     >>> combinations(["epsilon=0.001,0.01", "share=0.5"])
     [('epsilon=0.001', 'share=0.5'), ('epsilon=0.01', 'share=0.5')]
     """
-    axes = []
+    axes: dict[str, list[str]] = {}
     for text in sweeps:
         name, values = split_assignment(text, "--sweep")
+        if name in axes:
+            raise UsageError(f"--sweep {text!r}: {name} is swept twice. Give all its values after one =.")
         found = list(dict.fromkeys(v.strip() for v in values.split(",") if v.strip()))
         if not found:
             raise UsageError(f"--sweep {text!r}: expected values after the =, separated by commas.")
-        axes.append([f"{name}={value}" for value in found])
-    return list(itertools.product(*axes))
+        axes[name] = [f"{name}={value}" for value in found]
+    return list(itertools.product(*axes.values()))
 
 
 def run(
@@ -195,6 +197,9 @@ def run(
     quiet: bool,
 ) -> Outcome | DryRun:
     """Make or finish the runs of every seed and every combination of swept values."""
+    both = {split_assignment(s)[0] for s in options["sets"]} & {split_assignment(s, "--sweep")[0] for s in sweeps}
+    if both:
+        raise UsageError(f"--set and --sweep both give {', '.join(sorted(both))}. Leave one of them out.")
     given: dict[str, Any] = _tuples(options) | {"config": read_config(config)}
     specs = [
         RunSpec(**given | {"seed": seed, "sets": (*given["sets"], *swept)})

@@ -33,9 +33,10 @@ class Scores:
     def minus(self, other: Scores) -> tuple[stats.Estimate, stats.Floats]:
         """Return the paired difference self - other with its interval, and its two-sided p-values, (K,).
 
-        Clusters are drawn alike in both, and seeds too where both have the same. Raises `UsageError` for other
-        samples or metrics.
+        Clusters and seeds are drawn alike in both. Raises `UsageError` for other seeds, samples or metrics.
         """
+        if self.seeds != other.seeds:
+            raise UsageError(f"runs of the seeds {self.seeds} and {other.seeds} cannot be paired. Give the same seeds.")
         if self.samples != other.samples:
             raise UsageError(
                 f"runs over {len(self.samples)} and {len(other.samples)} samples, {len(self.samples & other.samples)} "
@@ -84,6 +85,12 @@ def scores(
     if not results:
         raise UsageError("no runs to take scores from. Give at least one.")
     ordered = sorted(results, key=lambda r: (r.info["spec"]["seed"], r.run_id))
+    for what, found in _identity(ordered).items():
+        if len(set(found)) != (len(ordered) if what == "seed" else 1):
+            raise UsageError(
+                f"runs of {', '.join(map(str, found))} ({what}) are not seeds of one method. Give runs that differ in "
+                "their seed alone."
+            )
     table_type = TABLES[evaluation]
     tables = [table_type.from_frame(stage_of(r, evaluation, explainer).read_samples()) for r in ordered]
     kinds = [frozenset(zip(t.ids.tolist(), t.clusters.tolist(), strict=True)) for t in tables]
@@ -101,6 +108,18 @@ def scores(
         seeds=tuple(int(r.info["spec"]["seed"]) for r in ordered),
         samples=kinds[0],
     )
+
+
+def _identity(results: Sequence[Result]) -> dict[str, list[Any]]:
+    """Return what seeds of one method have in common, and the seeds themselves."""
+    return {
+        "seed": [r.info["spec"]["seed"] for r in results],
+        "method": [r.info["spec"]["method"] for r in results],
+        "settings": [next((row.settings for row in r.rows), "") for r in results],
+        "model": [r.info["spec"]["model"] for r in results],
+        "precision of training": [r.info["provenance"]["precision"] for r in results],
+        "data": [r.info["dataset"]["fingerprint"] for r in results],
+    }
 
 
 def _fits(metric: Metric, evaluation: str, task: str, wanted: Sequence[str]) -> bool:

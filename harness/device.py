@@ -64,6 +64,8 @@ def resolve(device: str = "auto", precision: str = "auto") -> Compute:
         precision = "bf16" if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     if chosen.type == "cpu":
         keep_allocations()
+    else:  # else torch's fp32 convolutions have the 10-bit mantissa of TF32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return Compute(chosen, precision)
 
 

@@ -55,6 +55,11 @@ def _execute(plan: Plan, prepared: Prepared, compute: Compute, reporter: Reporte
     start = earlier[-1] if earlier else None
     key = fit_key(plan, prepared, compute, start.info["fit"]["key"] if start else None)
     spec = plan.spec
+    if spec.checkpoint and prepared.index.crossfitted:
+        raise UsageError(
+            f"--checkpoint: the cross-fitted split needs {prepared.index.folds} models, each without the patients it "
+            "is scored on; one file of weights is one model. Use the official split."
+        )
     folder = RunFolder(spec.runs_dir / f"{spec.method}-{spec.dataset}-s{spec.seed}-{key}")
     work = Work(plan, prepared, compute, folder, key, reporter)
     with folder.lock(), _status(folder):

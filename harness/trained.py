@@ -15,7 +15,6 @@ from harness.console import Reporter, duration
 from harness.data.batches import feed
 from harness.data.cache import Prepared
 from harness.device import Compute
-from harness.errors import UsageError
 from harness.fit.loop import Progress, train
 from harness.models import checkpoint
 from harness.models.classifier import Classifier
@@ -48,18 +47,13 @@ def finished(folder: Path) -> dict[str, Any] | None:
 def models_of(work: Work, start: Result | None) -> tuple[Classifier, ...]:
     """Return the run's models in eval mode, each trained or loaded where it is not there yet.
 
-    `start` is the run whose weights training begins with. Raises `UsageError` for one file of weights where several
-    models are needed.
+    `start` is the run whose weights training begins with.
     """
     index, fit = work.prepared.index, work.folder.fit
     if finished(fit):
         work.reporter.note(f"{work.folder.run_id}: trained already, reused")
+        work.folder.update(fit=read_json(fit / "fit.json"))  # it was killed before it could say so
         return load(work)
-    if work.plan.spec.checkpoint and index.crossfitted:
-        raise UsageError(
-            f"--checkpoint: the cross-fitted split needs {index.folds} models, each without the patients it is scored "
-            "on; one file of weights is one model. Use the official split."
-        )
     found = tuple(_fit(work, start, fold) for fold in range(index.folds))
     if index.crossfitted:
         _join(work)
@@ -88,8 +82,8 @@ def _build(work: Work, fold: int) -> Classifier:
     model = work.plan.model.made(
         num_classes=len(work.prepared.index.classes), channels=data.channels, mean=data.mean, std=data.std
     )
+    model = work.plan.recipe.adapt(model)
     assert isinstance(model, Classifier)
-    work.plan.recipe.adapt(model)
     return model
 
 

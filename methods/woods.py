@@ -1,7 +1,8 @@
 """The robust trainings of Woods, Chen & Teuscher 2019 (arXiv:1906.02494): eq. 4, half-Huber ReLU, adversaries.
 
 Every part can be set in every method; a method is a set of defaults. Magnitudes are RMSE in [0,1] pixels. Where the
-paper's text and the authors' code differ, the text is the default and `variant=code` the other.
+paper's text and the authors' code differ, the text is the default and `variant=code` the other. Departure: the authors
+keep the last epoch's weights, here as everywhere those of the lowest validation loss (clean images, without eq. 4).
 """
 
 from dataclasses import dataclass, replace
@@ -42,7 +43,11 @@ class Woods(Supervised):
     )
     adaptive: bool = setting(False, source=CODE, help="let psi grow while the training loss is below target_loss")
     target_loss: float = setting(1.5, source=CODE, help="of a batch, without eq. 4")
+    psi_rate: float = setting(0.02, source=CODE, help="adaptive: psi = psi0 * exp(psi_rate * S)")
+    psi_rising: float = setting(1.0, unit="per batch", source=CODE, help="adaptive: largest step of S upwards")
+    psi_falling: float = setting(0.01, unit="per batch", source=CODE, help="adaptive: largest step of S downwards")
     activation: Literal["relu", "hhrelu"] = setting("relu", source=TABLE)
+    width: float = setting(0.5, unit="of the activation", source=CODE, help="d of the half-Huber ReLU")
     norm: Literal["none", "l2", "l2min", "linf"] = setting("none", source=PAPER, help="adversary of the training")
     epsilon: float = setting(0.01, unit="RMSE; linf: largest change of a pixel", source=CODE)
     steps: int = setting(7, source=PAPER)
@@ -57,7 +62,7 @@ class Woods(Supervised):
 
     def adapt(self, model):
         """Replace the ReLUs where half-Huber ones are asked for."""
-        return with_half_huber(model) if self.activation == "hhrelu" else model
+        return with_half_huber(model, self.width) if self.activation == "hhrelu" else model
 
     def memory(self):
         """Remember S of the adaptive psi."""
@@ -94,7 +99,10 @@ class Woods(Supervised):
         loss = self.objective(logits, moved.y, task)
         psi = self.psi
         if self.adaptive:
-            rule = AdaptiveStrength(start=self.psi, target=self.target_loss)
+            rule = AdaptiveStrength(
+                start=self.psi, target=self.target_loss, rate=self.psi_rate, rising=self.psi_rising,
+                falling=self.psi_falling,
+            )  # fmt: skip
             memory["S"] = rule.updated(memory["S"], loss)
             psi = rule.psi(memory["S"])
         true = task.true(moved.y, logits.shape[1])

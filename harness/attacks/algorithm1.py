@@ -55,7 +55,7 @@ def algorithm1(
     if len(rows):
         record = _search(model, x[rows], goal[rows], variant, steps, eta, rate, momentum, length, clip)
         delta[rows], size[rows], first[rows] = record.delta, record.size, record.first
-        passes[rows] = steps + (variant == "code")
+        passes[rows] += steps + (variant == "code")
     return Found(delta, size, passes, first)
 
 

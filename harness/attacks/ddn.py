@@ -33,7 +33,7 @@ def ddn(
     rows = torch.nonzero(~done)[:, 0]
     if len(rows):
         record = _search(model, x[rows], goal[rows], steps, first_radius, gamma)
-        delta[rows], size[rows], first[rows], passes[rows] = record.delta, record.size, record.first, steps + 1
+        delta[rows], size[rows], first[rows], passes[rows] = record.delta, record.size, record.first, steps + 2
     return Found(delta, size, passes, first)
 
 

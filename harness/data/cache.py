@@ -118,14 +118,14 @@ def read_index(spec: DatasetSpec, root: Path) -> Index:
 
 
 def _stamp(root: Path) -> str:
-    """Return a digest of names, sizes and times of the files beside the images: what a run checks without hashing."""
+    """Return a digest of what a run checks without hashing: files beside the images, and folders of two levels.
+
+    Names, sizes and times; a folder's time changes when an image is added to it or removed.
+    """
     if not root.is_dir() or root == Path():
         return ""
-    entries = [
-        (p.name, p.stat().st_size, p.stat().st_mtime_ns)
-        for p in sorted(root.iterdir())
-        if p.is_file() and not p.name.startswith(".")
-    ]
+    places = [p for p in sorted([*root.glob("*"), *root.glob("*/*/")]) if not p.name.startswith(".")]
+    entries = [(str(p.relative_to(root)), p.stat().st_size if p.is_file() else 0, p.stat().st_mtime_ns) for p in places]
     return key_of({"root": str(root.resolve()), "entries": entries})
 
 
@@ -258,8 +258,9 @@ def _build(
     for start, found, problems in _parallel(_fill, jobs, len(starts), workers, spec.name):
         digests[start : start + len(found)] = found
         digests.flush()  # before the mark: a chunk that is marked is whole
-        done[start : start + len(found)] = 1
-        done[[start + offset for offset, _ in problems]] = 2
+        mark = np.ones(len(found), np.uint8)
+        mark[[offset for offset, _ in problems]] = 2
+        done[start : start + len(found)] = mark  # at once: a kill between two assignments would keep a black image
         done.flush()
         skipped += [problem for _, problem in problems]
         if progress:

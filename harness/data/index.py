@@ -244,7 +244,8 @@ def stratified_folds(
     The class with the fewest positives goes first, as in iterative stratification (Sechidis 2011): each of its
     patients, those with the most positives first, goes to the fold with the fewest positives of that class (ties:
     fewest samples, then lowest number). Patients without any positive follow, to the fold with the fewest samples.
-    Order among equals is a seeded shuffle. So a class with 5 patients is in every one of five folds.
+    Order among equals is a seeded shuffle. So the rarest class, if 5 patients have it, is in every one of five folds;
+    of the others a patient may have been placed for a rarer class before.
     """
     names, member = np.unique(patients, return_inverse=True)
     sizes = np.bincount(member)

@@ -53,4 +53,4 @@ def load(
     state = torch.load(path, map_location=device, weights_only=True)
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
-    return Position(**state["position"]), state["best"], state["memory"]
+    return Position(**state["position"]), state["best"], state.get("memory", {})

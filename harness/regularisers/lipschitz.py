@@ -59,11 +59,11 @@ class AdaptiveStrength:
     S <- max(0, S + clip(-ln(L / target), -falling, +rising)) after each batch, psi = psi0 * exp(rate * S).
     """
 
-    start: float = 220.0  # psi0: never less
-    target: float = 1.5  # of the batch's loss without the penalty
-    rate: float = 0.02
-    rising: float = 1.0
-    falling: float = 0.01
+    start: float  # psi0: never less
+    target: float  # of the batch's loss without the penalty
+    rate: float
+    rising: float
+    falling: float
 
     def updated(self, state: Tensor, loss: Tensor) -> Tensor:
         """Return the next S, a scalar, from the one before and the batch's loss; the device is not waited for."""

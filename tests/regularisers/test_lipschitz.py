@@ -104,7 +104,8 @@ def test_more_outputs_than_classes_are_refused():
 
 def test_psi_follows_the_authors_rule():
     """By hand, in Python's floats: rises by ln(target/L) up to 1, falls by at most 0.01, never below psi0."""
-    rule, state, by_hand = AdaptiveStrength(), torch.zeros(()), 0.0
+    rule = AdaptiveStrength(start=220.0, target=1.5, rate=0.02, rising=1.0, falling=0.01)
+    state, by_hand = torch.zeros(()), 0.0
     for loss in (3.0, 2.0, 1.4, 0.2, 0.9, 1.6, 50.0, 1.5):
         by_hand = max(0.0, by_hand + min(1.0, max(-0.01, -math.log(loss / 1.5))))
         state = rule.updated(state, torch.tensor(loss))

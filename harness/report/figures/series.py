@@ -42,7 +42,9 @@ class Point:
     def shown(self) -> dict[str, Any]:
         """Return what a table's cell shows."""
         text, _, rest = self.text().partition(" ")
-        what = "one seed" if self.seeds == 1 else f"mean of {self.seeds} seeds, in brackets their range"
+        if self.seeds > 1:
+            rest = rest.replace("[", "(").replace("]", ")").replace(", ", " to ")  # no interval: the seeds' range
+        what = "one seed" if self.seeds == 1 else f"mean of {self.seeds} seeds, in parentheses their range"
         title = "; ".join(x for x in (what, f"n = {self.n}", self.reason) if x)
         return {"text": text, "interval": rest, "title": title, "reason": self.reason}
 

@@ -105,16 +105,24 @@ def _text(value: Any) -> str:
 def _sweep(board: Board, series: Sequence[Series], key: tuple[str, ...], by_value: Mapping[float, Series]) -> Sweep:
     method, model, component, name = key[:4]
     steps = [Step(v, by_value[v]) for v in sorted(by_value)]
-    start = _start(series, steps[0].series) if steps[0].value > 0 else None
+    start = _start(series, steps[0].series, component, name) if steps[0].value > 0 else None
     described = next(d for d in steps[0].series.lines[0].result.info["settings"]
                      if (d.get("component"), d.get("name")) == (component, name))  # fmt: skip
     return Sweep(method, model, name, str(described.get("unit") or ""), [start, *steps] if start else steps)
 
 
-def _start(series: Sequence[Series], first: Series) -> Step | None:
-    """Return the series of the runs that these started from, where it is on the board."""
+def _start(series: Sequence[Series], first: Series, component: str, name: str) -> Step | None:
+    """Return the series of the runs that these started from, where it is on the board.
+
+    Only where its method has no such setting: it then stands for none of it, which is no statement about a rate.
+    """
     parents = {x.result.info.get("start_from") for x in first.lines}
     found = next((s for s in series if any(x.result.run_id in parents for x in s.lines)), None)
+    if found and any(
+        d.get("name") == name and str(d.get("component", "")).split(" ")[0] == component.split(" ")[0]
+        for d in found.lines[0].result.info["settings"]
+    ):
+        return None
     return Step(0.0, found, start=True) if found else None
 
 
