@@ -110,7 +110,7 @@ def test_classes_are_bands_with_ours_filled_and_published_hollow():
     assert theirs["symbol"].endswith("-open")
     assert theirs["x"] == [0.9]
     assert ours["y"][0] < 0 < theirs["y"][0] < 0.5  # each in its lane of the first band
-    assert figure["legend_series"][0]["detail"] == "mean of seeds 0, 1 [their range]"
+    assert figure["legend_series"][0]["detail"] == "mean of seeds 0, 1 (their range)"
     assert figure["published"][0]["mark"] == "seen-secondary"
     assert "Other" not in str(figure)
     kinds = [(r["kind"], r["class_name"], r["value"], r["mark"], r["source"]) for r in figure["records"]]

@@ -78,10 +78,10 @@ class Series:
         return [line.first.seed for line in self.lines]
 
     def bar(self) -> str:
-        """Return what the numbers of the series stand for, and in brackets what their bars do."""
+        """Return what the numbers of the series stand for, and behind it what their bars do."""
         if len(self.lines) == 1:
             return f"seed {self.seeds[0]} [95 % interval]"
-        return f"mean of seeds {', '.join(map(str, self.seeds))} [their range]"
+        return f"mean of seeds {', '.join(map(str, self.seeds))} (their range)"
 
     def points(self) -> dict[ColumnKey, Point]:
         """Return the numbers of the series."""
