@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import HarnessError, NothingMeasured
+from harness.report.draws import user_cache
 from harness.report.markdown import leaderboard
 from harness.report.site import build
 from harness.store import write_bytes
@@ -27,7 +28,7 @@ def write(runs_dir: Path, results_dir: Path, out: Path, markdown: Path) -> str:
     records = len(list(results_dir.glob("*.json")))
     lines = [f"{summary.index}   ({summary.runs} runs, {records} records; opens from the file system)"]
     if records or markdown.exists():  # without either, nobody asked for a table
-        write_bytes(markdown, leaderboard(results_dir).encode())
+        write_bytes(markdown, leaderboard(results_dir, cache=user_cache()).encode())
         lines.append(f"{markdown}   (records alone)")
     lines += [f"left out: {problem}" for problem in summary.unreadable]
     return "\n".join(lines)

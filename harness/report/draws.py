@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import platformdirs
 
 from harness import stats
 from harness.metrics import cells as layout
@@ -56,6 +57,11 @@ def draws_of(
         for key, i in columns.items():
             found[key] = Draws(float(values[i]), replicates[:, i], samples)
     return found
+
+
+def user_cache() -> Path:
+    """Return the user's folder for replicates: any report finds what another one computed."""
+    return Path(platformdirs.user_cache_dir("harness")) / "report"
 
 
 @remembered

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-import platformdirs
 from markupsafe import Markup
 
 from harness.errors import UsageError
@@ -17,6 +16,7 @@ from harness.plugins import checkout_folder
 from harness.record import Result, load_all
 from harness.report import gallery, literature, runpage
 from harness.report.boards import Board, boards
+from harness.report.draws import user_cache
 from harness.report.figures import classes, examples, localisation, sweep
 from harness.report.names import file_stems
 from harness.report.ranks import ALPHA, rank_board
@@ -79,7 +79,7 @@ def build(
     drawn = {b.key: b for b in boards(results, every_class=True)}
     figure_stems = file_stems(key.title() for key in drawn)
     figures = {key: _figure_pages(figure_stems[key.title()]) for key in drawn}
-    kept = Path(platformdirs.user_cache_dir("harness")) / "report" if cache is True else cache or None
+    kept = user_cache() if cache is True else cache or None
     problems = list(unreadable)
     views = []
     for i, board in enumerate(boards(results)):
