@@ -123,7 +123,7 @@ def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: 
         "spec": {"method": method, "dataset": "chestxray14", "model": "densenet121_2block", "seed": seed,
                  "profile": "quick", "precision": "fp32", "limit": None},
         "settings": [
-            {"component": f"method {method}", "name": "epsilon", "type": "float", "value": epsilon,
+            {"component": f"method {method}", "name": "step" if method == "baseline" else "epsilon", "type": "float", "value": epsilon,
              "default": 0.005, "unit": "Linf radius, [0,1] pixels", "source": "Khakzar 2019, 3.4",
              "help": "size of the step", "set_by": "--set" if changed else "default"},
             {"component": f"method {method}", "name": "epochs", "type": "int", "value": 12, "default": 40,

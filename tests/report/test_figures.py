@@ -184,6 +184,16 @@ def test_the_run_that_all_started_from_stands_at_zero():
     assert [s.text for s in found_sweeps(*base, *at_zero)[0].steps] == ["0", "2"]
 
 
+def test_a_setting_that_the_start_has_too_is_not_zero_there():
+    """Trained with a rate of 0.1 and then swept over rates, the first run stands for no rate of 0."""
+    base = result("base", ROW, method="b", settings={"rate": 0.1})
+    runs = [
+        result(f"r{e}", replace(ROW, settings=f"rate={e}"), settings={"rate": e}, start_from="base") for e in (1, 2)
+    ]
+    (found,) = found_sweeps(base, *runs)
+    assert [s.value for s in found.steps] == [1, 2]
+
+
 def replace_setting(found, value):
     return replace(found, info={**found.info, "settings": [{**found.info["settings"][0], "value": value}]})
 
