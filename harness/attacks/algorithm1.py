@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from harness.attacks.adversaries import falling, unit
 from harness.attacks.goals import Goal
-from harness.attacks.minimal import Found, Record, look, rmse
+from harness.attacks.minimal import Found, Record, from_the_start, look, rmse
 from harness.errors import UsageError
 from harness.plugins import attack
 
@@ -47,16 +47,11 @@ def algorithm1(
     if variant not in ("paper", "code"):
         raise UsageError(f"variant: expected 'paper' or 'code', got {variant!r}.")
     clip = variant == "paper" if clip is None else clip
-    with torch.no_grad():
-        done = goal.reached(model(x))
-    delta, size = torch.zeros_like(x), torch.where(done, 0.0, torch.inf).to(x.dtype)
-    passes, first = torch.ones_like(done, dtype=torch.long), torch.where(done, 0, -1)
-    rows = torch.nonzero(~done)[:, 0]
-    if len(rows):
-        record = _search(model, x[rows], goal[rows], variant, steps, eta, rate, momentum, length, clip)
-        delta[rows], size[rows], first[rows] = record.delta, record.size, record.first
-        passes[rows] += steps + (variant == "code")
-    return Found(delta, size, passes, first)
+
+    def search(x: Tensor, goal: Goal) -> Record:
+        return _search(model, x, goal, variant, steps, eta, rate, momentum, length, clip)
+
+    return from_the_start(model, x, goal, search, cost=steps + (variant == "code"))
 
 
 def _search(

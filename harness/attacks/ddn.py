@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.goals import Goal
-from harness.attacks.minimal import Found, Record, look
+from harness.attacks.minimal import Found, Record, from_the_start, look
 from harness.errors import UsageError
 from harness.plugins import attack
 
@@ -26,15 +26,11 @@ def ddn(
     """
     if steps < 1:
         raise UsageError(f"steps: expected at least 1, got {steps}.")
-    with torch.no_grad():
-        done = goal.reached(model(x))
-    delta, size = torch.zeros_like(x), torch.where(done, 0.0, torch.inf).to(x.dtype)
-    passes, first = torch.ones_like(done, dtype=torch.long), torch.where(done, 0, -1)
-    rows = torch.nonzero(~done)[:, 0]
-    if len(rows):
-        record = _search(model, x[rows], goal[rows], steps, first_radius, gamma)
-        delta[rows], size[rows], first[rows], passes[rows] = record.delta, record.size, record.first, steps + 2
-    return Found(delta, size, passes, first)
+
+    def search(x: Tensor, goal: Goal) -> Record:
+        return _search(model, x, goal, steps, first_radius, gamma)
+
+    return from_the_start(model, x, goal, search, cost=steps + 1)
 
 
 def _length(values: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Goal:
 
     def margin(self, logits: Tensor) -> Tensor:
         """Return how far the goal is, (B,): it is reached below 0."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define margin(logits)")
 
     def reached(self, logits: Tensor) -> Tensor:
         """Return where the goal holds, (B,) bool. Logits that are not finite reach nothing."""

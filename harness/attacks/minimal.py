@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,3 +50,22 @@ def look(model: nn.Module, x: Tensor, goal: Goal, objective: str) -> tuple[Tenso
         logits = model(leaf)
         (gradient,) = torch.autograd.grad(getattr(goal, objective)(logits).sum(), leaf)
     return gradient.detach(), goal.reached(logits.detach())
+
+
+def from_the_start(
+    model: nn.Module, x: Tensor, goal: Goal, search: Callable[[Tensor, Goal], Record], cost: int
+) -> Found:
+    """Return what `search` finds for the images that do not reach the goal as they are; the others cost one pass.
+
+    `search` is given those images and their goal and spends `cost` passes on each.
+    """
+    with torch.no_grad():
+        done = goal.reached(model(x))
+    delta, size = torch.zeros_like(x), torch.where(done, 0.0, torch.inf).to(x.dtype)
+    passes, first = torch.ones_like(done, dtype=torch.long), torch.where(done, 0, -1)
+    rows = torch.nonzero(~done)[:, 0]
+    if len(rows):
+        record = search(x[rows], goal[rows])
+        delta[rows], size[rows], first[rows] = record.delta, record.size, record.first
+        passes[rows] += cost
+    return Found(delta, size, passes, first)
