@@ -181,6 +181,21 @@ def seeds() -> str:
     return markdown(head, lines)
 
 
+def each_seed() -> str:
+    """Return robust minus baseline in the scores without a threshold, for each seed by itself."""
+    lines = []
+    for board in boards():
+        for number in sorted(common(board)):
+            for e in EXPLAINERS:
+                pair = [[r for r in records()[board][m] if seed(r) == number] for m in (BASE, ROBUST)]
+                base, robust = (scores(r, "localisation", e, ["pointing_game", "energy"]) for r in pair)
+                diff, p = robust.minus(base)
+                places = [base.at(metric, "macro") for metric in ("pointing_game", "energy")]
+                cells = [f"{signed(diff, k)}, p {probability(float(p[k]))}" for k in places]
+                lines.append((f"{board[0]}, {board[1]} px, {e}", str(number), *cells))
+    return markdown(("robust - baseline", "seed", "pointing game", "energy in the box"), lines)
+
+
 def published() -> dict[str, float]:
     """Return Wang 2017's AUROC per class on the whole official test split (Table 17), from reports/literature.csv."""
     with (RESULTS.parent / "reports" / "literature.csv").open(newline="", encoding="utf-8") as file:
@@ -336,7 +351,8 @@ def control() -> str:
 
 
 TABLES = {
-    "runs": made, "positives": positives, "seeds": seeds, "auroc": auroc, "thresholds": over_thresholds,
+    "runs": made, "positives": positives, "seeds": seeds, "each-seed": each_seed,
+    "auroc": auroc, "thresholds": over_thresholds,
     "per-class": per_class, "scores": other_scores, "centre": above_centre,
     "control": control,
 }  # fmt: skip
