@@ -39,6 +39,7 @@ class Cifar10(Dataset):
     n_validation: int = setting(
         1000, unit="images", source="ours: Woods 2019 trains on all 50,000 and keeps the last epoch"
     )
+    n_train: int = setting(0, unit="images", source="ours", help="train on this many of the rest, drawn once; 0: all")
     split_seed: int = setting(0, source="ours")
 
     task = MultiClass()
@@ -72,8 +73,17 @@ class Cifar10(Dataset):
             )
         held_out = rng_for(self.split_seed, "cifar10 validation").choice(training, self.n_validation, replace=False)
         samples.loc[held_out, "split"] = "validation"
+        samples = self._fewer(samples) if self.n_train else samples
         labels = np.eye(len(CLASSES), dtype=np.uint8)[samples.pop("label").to_numpy(int)]
         return Index(samples=samples.assign(patient=samples["id"]), labels=labels, classes=CLASSES)
+
+    def _fewer(self, samples: pd.DataFrame) -> pd.DataFrame:
+        """Return the table with `n_train` of the training images."""
+        training = np.flatnonzero(samples["split"] == "train")
+        if not 0 < self.n_train <= len(training):
+            raise UsageError(f"cifar10: n_train is {self.n_train}; expected 1 to {len(training)} images, or 0 for all.")
+        kept = rng_for(self.split_seed, "cifar10 training").choice(training, self.n_train, replace=False)
+        return samples.drop(np.setdiff1d(training, kept)).reset_index(drop=True)
 
     def _batches(self, root: Path) -> pd.DataFrame:
         binary = (root / "data_batch_1.bin").exists() or (root / "test_batch.bin").exists()

@@ -41,6 +41,19 @@ def test_binary(root):
     assert index.labels[7].argmax() == raw[0]
 
 
+def test_fewer_training_images(root):
+    """A part of the training images, drawn once; validation and test images stay what they are."""
+    whole, few, more = (Cifar10(n_validation=20, n_train=n).index(root).samples for n in (0, 60, 120))
+    assert few["split"].value_counts().to_dict() == {"train": 60, "test": 40, "validation": 20}
+    for split in ("validation", "test"):
+        assert (few["id"][few["split"] == split].tolist()) == whole["id"][whole["split"] == split].tolist()
+    assert set(few["id"]) < set(whole["id"])
+    assert len(more) == 180
+    for n in (-1, 181):
+        with pytest.raises(UsageError, match=f"n_train is {n}; expected 1 to 180"):
+            Cifar10(n_validation=20, n_train=n).index(root)
+
+
 def test_python_version_gives_the_same(root, tmp_path, monkeypatch):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
