@@ -10,9 +10,8 @@ import numpy as np
 
 from harness import stats
 from harness.errors import UsageError
-from harness.metrics.cells import Metric, cells, registration
-from harness.metrics.summary import builtin, joint
-from harness.metrics.tables import TABLES
+from harness.metrics.cells import NOWHERE, Metric, cells, registration
+from harness.metrics.summary import TABLES, builtin, joint
 from harness.record import Result, StageResult, newest
 
 
@@ -20,7 +19,7 @@ from harness.record import Result, StageResult, newest
 class Scores:
     """Some metrics of one method, explained by one explainer: values and replicates of each of its S seeds."""
 
-    cells: list[dict[str, Any]]  # K: metric, variant, threshold, class_name
+    cells: list[dict[str, Any]]  # K: metric, attack, resolution, radius, variant, threshold, class_name
     values: stats.Floats  # (S,K)
     draws: stats.Floats  # (S,R,K)
     seeds: tuple[int, ...]
@@ -48,13 +47,17 @@ class Scores:
         found = stats.summarise(value_a - value_b, draws_a - draws_b)
         return found, stats.normal_p(found.value, found.standard_error)
 
-    def at(self, metric: str, class_name: str, threshold: float | None = None, variant: str = "") -> int:
-        """Return the number k of one value; `UsageError` where there is none."""
-        cell = {"metric": metric, "variant": variant, "threshold": threshold, "class_name": class_name}
+    def at(
+        self, metric: str, class_name: str, threshold: float | None = None, variant: str = "", **condition: Any
+    ) -> int:
+        """Return the number k of one value; `condition` is its attack, resolution or radius. `UsageError`: none."""
+        wanted = {"metric": metric, "variant": variant, "threshold": threshold, "class_name": class_name}
         try:
-            return self.cells.index(cell)
+            return self.cells.index({**NOWHERE, **condition, **wanted})
         except ValueError:
-            raise UsageError(f"no {metric} of {class_name} at threshold {threshold}, variant {variant!r}.") from None
+            raise UsageError(
+                f"no {metric} of {class_name} at threshold {threshold}, variant {variant!r}, {condition}."
+            ) from None
 
 
 def stage_of(result: Result, evaluation: str, explainer: str = "") -> StageResult:

@@ -90,6 +90,7 @@ class Plan:
     model: Part
     explainers: dict[str, Part]
     evaluations: dict[str, Part]
+    attacks: dict[str, Part] = field(default_factory=dict)  # those that the evaluations ask for
     before: Plan | None = None
     missing: dict[str, str] = field(default_factory=dict)  # standard evaluations that cannot be run, and why
 
@@ -121,7 +122,12 @@ class Plan:
     @property
     def parts(self) -> list[Part]:
         """Return every component of the run."""
-        return [self.method, self.dataset, self.model, *self.explainers.values(), *self.evaluations.values()]
+        chosen = (self.explainers, self.evaluations, self.attacks)
+        return [self.method, self.dataset, self.model, *(part for parts in chosen for part in parts.values())]
+
+    def attacks_of(self, evaluation: Part) -> dict[str, Part]:
+        """Return the attacks that an evaluation asks for, in its order; {} for one that attacks nothing."""
+        return {name: self.attacks[name] for name in _attack_names(evaluation, self.data, self.spec.profile)}
 
     def settings(self) -> list[dict[str, Any]]:
         """Return every resolved setting, as run.json keeps them."""
@@ -143,7 +149,8 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     explainers, references, evaluations, missing = _selected(spec, found)
     model = found.find("model", spec.model or _architecture(chain) or dataset_class.default_model)
     named = [chain[0], dataset, model, *explainers, *evaluations]
-    added = [*references, *chain[1:]]  # a bare `field=value` is never theirs
+    attacks = found.of("attack") if any(c.options.get("attacks") for c in evaluations) else []
+    added = [*references, *chain[1:], *attacks]  # a bare `field=value` is never theirs
     loaded = {c.name: c.load() for c in (*added, *named)}
     routes = {
         layer: _route(sets, {c.name: loaded[c.name] for c in named}, {c.name: loaded[c.name] for c in added})
@@ -154,6 +161,18 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
         layers = [(layer, routed.get(component.name, {})) for layer, routed in routes.items()]
         return Part(component, *build(thing, f"{component.kind} {component.name}", *first, *layers))
 
+    evaluating = {c.name: part(c, loaded[c.name]) for c in evaluations}
+    data = part(dataset, dataset_class)
+    attacking = {name for e in evaluating.values() for name in _attack_names(e, data.made, spec.profile)}
+    for name in sorted(attacking):
+        found.find("attack", name)
+    for routed in routes.values():
+        for c in attacks:
+            if routed.get(c.name) and c.name not in attacking:
+                used = ", ".join(sorted(attacking)) or "none"
+                raise UsageError(
+                    f"--set {c.name}.{next(iter(routed[c.name]))}: {c.name} is not used here. Used: {used}."
+                )
     before: Plan | None = None
     for component in reversed(chain):
         thing = loaded[component.name]
@@ -163,10 +182,11 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
             spec=spec if component is chain[0] else dataclasses.replace(spec, method=component.name, existing="reuse"),
             catalogue=found,
             method=method,
-            dataset=part(dataset, dataset_class),
+            dataset=data,
             model=part(model, loaded[model.name]),
             explainers={c.name: part(c, loaded[c.name]) for c in [*explainers, *references]},
-            evaluations={c.name: part(c, loaded[c.name]) for c in evaluations},
+            evaluations=evaluating,
+            attacks={c.name: part(c, loaded[c.name]) for c in attacks if c.name in attacking},
             before=before,
             missing=missing,
         )
@@ -174,6 +194,13 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     if spec.checkpoint is not None:
         return dataclasses.replace(before, before=None)
     return before
+
+
+def _attack_names(evaluation: Part, data: Dataset, profile: str) -> tuple[str, ...]:
+    """Return the names of the attacks that an evaluation uses on a dataset; () for one that attacks nothing."""
+    if not evaluation.component.options.get("attacks"):
+        return ()
+    return evaluation.made.attack_names(data.task, profile)
 
 
 def _chain(found: Catalogue, name: str, sets: Iterable[str]) -> list[Component]:

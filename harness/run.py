@@ -198,12 +198,14 @@ def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
 
 def _stage_key(work: Work, part: Part, explainer: Part | None) -> str:
     found = work.plan.catalogue
+    attacks = work.plan.attacks_of(part).values()
     return key_of(
         {
             "stage": "evaluation",
             "protocol": PROTOCOL_VERSION,
             "evaluation": part.key(),
             "explainer": explainer.key() if explainer else None,
+            **({"attacks": [p.key() for p in attacks]} if attacks else {}),
             "fit": work.fit_key,
             "fingerprint": work.prepared.fingerprint,
             "metrics": [c.identity() for c in found.of("metric") if c.options.get("evaluation") == part.component.name],
@@ -229,6 +231,8 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
             prepared=work.prepared,
             compute=work.compute,
             limit=spec.limit,
+            profile=spec.profile,
+            attacks={n: p.made for n, p in work.plan.attacks_of(part).items()},
             memory_batch=spec.batch_size,
             progress=lambda done, of: update(done, of, ""),
         )
@@ -237,14 +241,16 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
             scored: Scored = part.made.score(subject, explainer.made if explainer else None)
         seconds = time.monotonic() - began
         rows = _rows(work, part, explainer, key, scored)
+    attacks = work.plan.attacks_of(part).values()
     info = {
         "evaluation": part.component.name,
         "explainer": explainer.component.name if explainer else "",
         "reference": bool(explainer and explainer.component.options.get("reference")),
         "key": key,
-        "settings": [entry for p in (part, explainer) if p for entry in p.described()],
+        "settings": [entry for p in (part, explainer, *attacks) if p for entry in p.described()],
         "seconds": round(seconds, 3),
         "passes": scored.passes,
+        "facts": scored.facts,
         "device": device_name(work.compute),
         "precision": work.compute.precision,
         "created": provenance.now(),

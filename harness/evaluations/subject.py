@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -33,6 +33,8 @@ class Subject:
     prepared: Prepared
     compute: Compute
     limit: int | None = None  # score only a prefix of the split's fixed order: every row is then marked partial
+    profile: str = "quick"  # named set of evaluation sizes
+    attacks: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # those that the evaluation asked for
     memory_batch: int | None = None  # split logical batches to fit memory; changes no result beyond rounding
     progress: Callable[[int, int], None] = lambda done, total: None
 
@@ -106,6 +108,7 @@ class Scored:
     pictures: list[Picture] = field(default_factory=list)
     passes: dict[str, float] = field(default_factory=dict)  # model passes per image: forward, backward
     flags: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)  # what else a reader should know; kept in stage.json
 
 
 class Evaluation(Protocol):

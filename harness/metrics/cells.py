@@ -11,7 +11,7 @@ A metric is a function `(table, weights) -> values`: `weights` (R,N) float64 hol
                 "pairs", "folds" (localisation)
     score       which per-sample score it reads, where the table has several (localisation)
 
-Values are ordered by variant, then threshold, then class.
+Values are ordered by the table's condition (an attack or a radius, say), then variant, threshold and class.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ MINIMUM_PER_FOLD = 4  # ... and in each fold, where a threshold is chosen by fol
 MINIMUM_PER_MODEL = 5  # ... and in each fold with a model of its own: with 4, 5 % of the replicates lack the class
 MACRO = "macro"
 ALL = "all"
+NOWHERE: dict[str, Any] = {"attack": "", "resolution": None, "radius": None}  # a table without conditions
 
 
 class Table(Protocol):
@@ -52,6 +53,14 @@ class Table(Protocol):
     @property
     def task(self) -> str:
         """`multilabel`, `multiclass`, or "" where it plays no part."""
+        ...
+
+    @property
+    def conditions(self) -> Sequence[dict[str, Any]]:
+        """Return the attack, resolution and radius of each block of values: one block, `NOWHERE`, where none has any.
+
+        A metric gives its values for each of them.
+        """
         ...
 
     def lacking(self, need: str, score: str) -> list[str]:
@@ -86,11 +95,12 @@ def is_per_class(table: Table, metric: Metric) -> bool:
 
 
 def cells(table: Table, metric: Metric) -> list[dict[str, Any]]:
-    """Return variant, threshold and class_name of each of the K values, in order."""
+    """Return attack, resolution, radius, variant, threshold and class_name of each of the K values, in order."""
     options = registration(metric)
     names = (*table.classes, MACRO) if is_per_class(table, metric) else (ALL,)
     return [
-        {"variant": variant, "threshold": threshold, "class_name": name}
+        {**NOWHERE, **condition, "variant": variant, "threshold": threshold, "class_name": name}
+        for condition in table.conditions
         for variant in options.get("variants", ("",))
         for threshold in options.get("thresholds", (None,))
         for name in names
@@ -138,8 +148,7 @@ def reasons(table: Table, metric: Metric) -> list[str]:
             found.append(f"mean of {kept} of {len(found)} classes, without {', '.join(left_out)}")
         else:
             found.append("")
-    options = registration(metric)
-    return found * (len(options.get("variants", ("",))) * len(options.get("thresholds", (None,))))
+    return found * (len(cells(table, metric)) // len(found))
 
 
 def ratio(numerator: Floats, denominator: Floats, undefined: float = np.nan) -> Floats:

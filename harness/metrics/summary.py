@@ -11,8 +11,10 @@ from harness import stats
 from harness.errors import UsageError
 from harness.metrics import auroc, average_precision, calibration, localisation, pointing, predictions
 from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
+from harness.metrics.tables import ClassificationTable, LocalisationTable
 
 MODULES = (auroc, average_precision, calibration, predictions, localisation, pointing)
+TABLES = {t.evaluation: t for t in (ClassificationTable, LocalisationTable)}  # by the evaluation that fills them
 
 
 def builtin() -> list[Metric]:
@@ -75,8 +77,8 @@ def _checked(metric: Metric, table: Table, values: stats.Floats) -> stats.Floats
     if values.shape[1:] != (expected,):
         raise UsageError(
             f"metric {options['name']!r} gave values of shape {values.shape[1:]}, expected {(expected,)}: "
-            f"{len(options.get('variants', ('',)))} variants x {len(options.get('thresholds', (None,)))} thresholds "
-            f"x {expected} in all. Mend its `per`, `thresholds` or `variants`."
+            f"{len(table.conditions)} conditions x {len(options.get('variants', ('',)))} variants x "
+            f"{len(options.get('thresholds', (None,)))} thresholds x classes. Mend its registration."
         )
     return values
 

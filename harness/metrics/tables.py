@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.metrics.cells import MINIMUM_PER_FOLD, MINIMUM_PER_MODEL, MINIMUM_SCORED, Metric, cells
+from harness.metrics.cells import MINIMUM_PER_FOLD, MINIMUM_PER_MODEL, MINIMUM_SCORED, NOWHERE, Metric, cells
 from harness.metrics.ranking import Ranking, rank
 
 Floats = NDArray[np.float64]
@@ -29,12 +29,13 @@ SCALE = 65530  # a multiple of 10, so that q > 6553 * k exactly where IoU > k/10
 MISSING = 65535  # in place of a quantised share: the pair could not be scored
 
 
-def _require(condition: object, table: str, expected: str, got: object, advice: str) -> None:
+def require(condition: object, table: str, expected: str, got: object, advice: str) -> None:
+    """Raise `UsageError` where a table is not as it must be."""
     if not condition:
         raise UsageError(f"{table}: expected {expected}, got {got}. {advice}")
 
 
-def _few(count: int, thing: str, minimum: int, where: str = "") -> str:
+def too_few(count: int, thing: str, minimum: int, where: str = "") -> str:
     """Return `7 positives, fewer than 20`, or "" where there are enough."""
     return f"{count} {thing}{'' if count == 1 else 's'}{where}, fewer than {minimum}" if count < minimum else ""
 
@@ -75,22 +76,22 @@ class ClassificationTable:
         """Check shapes and ranges; raises `UsageError`."""
         name, n, v = "classification table", len(self.ids), len(self.classes)
         if self.fold is not None:
-            _require(self.fold.shape == (n,), name, f"{n} folds", self.fold.shape, "Give one per sample.")
+            require(self.fold.shape == (n,), name, f"{n} folds", self.fold.shape, "Give one per sample.")
             if len(np.unique(self.fold)) < 2:
                 object.__setattr__(self, "fold", None)
         object.__setattr__(self, "probability", np.asarray(self.probability, dtype=np.float64))
-        _require(self.task in ("multilabel", "multiclass"), name, "task multilabel or multiclass", self.task,
+        require(self.task in ("multilabel", "multiclass"), name, "task multilabel or multiclass", self.task,
                  "Give the dataset's task.")  # fmt: skip
-        _require(self.clusters.shape == (n,), name, f"{n} clusters", self.clusters.shape, "Give one per sample.")
+        require(self.clusters.shape == (n,), name, f"{n} clusters", self.clusters.shape, "Give one per sample.")
         for array, what in ((self.label, "labels"), (self.probability, "probabilities")):
-            _require(array.shape == (n, v), name, f"{what} of shape {(n, v)}", array.shape, "Give N rows, V columns.")
-        _require(len(np.unique(self.ids)) == n, name, "unique ids", "repeated ones", "Score each sample once.")
-        _require(np.isin(self.label, (0, 1)).all(), name, "labels 0 or 1", "others", "Give the 0/1 matrix.")
+            require(array.shape == (n, v), name, f"{what} of shape {(n, v)}", array.shape, "Give N rows, V columns.")
+        require(len(np.unique(self.ids)) == n, name, "unique ids", "repeated ones", "Score each sample once.")
+        require(np.isin(self.label, (0, 1)).all(), name, "labels 0 or 1", "others", "Give the 0/1 matrix.")
         one = self.task != "multiclass" or (self.label.sum(1) == 1).all()
-        _require(one, name, "one label per sample (multiclass)", "others", "Give one-hot labels.")
+        require(one, name, "one label per sample (multiclass)", "others", "Give one-hot labels.")
         p = self.probability
         inside = (np.isnan(p) | ((p >= -1e-6) & (p <= 1 + 1e-6))).all()  # rounding of a float32 softmax
-        _require(inside, name, "probabilities in [0, 1]", "others", "Give probabilities, not logits.")
+        require(inside, name, "probabilities in [0, 1]", "others", "Give probabilities, not logits.")
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Self:
@@ -102,10 +103,10 @@ class ClassificationTable:
         classes = tuple(c.removeprefix("label:") for c in columns if c.startswith("label:"))
         wanted = ["id", "patient", "task", *(f"probability:{c}" for c in classes)]
         lost = [c for c in wanted if c not in columns]
-        _require(classes and not lost, "classification frame", "columns label:<class> and " + ", ".join(wanted),
+        require(classes and not lost, "classification frame", "columns label:<class> and " + ", ".join(wanted),
                  columns, "Evaluate the run again.")  # fmt: skip
         tasks = frame["task"].unique()
-        _require(len(tasks) == 1, "classification frame", "one task", list(tasks), "Evaluate the run again.")
+        require(len(tasks) == 1, "classification frame", "one task", list(tasks), "Evaluate the run again.")
         return cls(
             ids=frame["id"].to_numpy(dtype=str),
             clusters=frame["patient"].to_numpy(dtype=str),
@@ -133,6 +134,11 @@ class ClassificationTable:
         fold = None if self.fold is None else self.fold[rows]
         return ClassificationTable(self.ids[rows], self.clusters[rows], self.classes, self.task, self.label[rows],
                                    self.probability[rows], fold)  # fmt: skip
+
+    @property
+    def conditions(self) -> tuple[dict[str, Any], ...]:
+        """Return the one condition under which everything was scored."""
+        return (NOWHERE,)
 
     def parts(self) -> list[tuple[slice | NDArray[np.intp], ClassificationTable]]:
         """Return each fold's samples and table, whose classes are scored or not as those of the whole are."""
@@ -187,10 +193,10 @@ class ClassificationTable:
             return [f"not a number in {n} of {len(self.ids)} samples" if n else "" for n in self.counted()[1]]
         positives = self.label.sum(0, dtype=int)
         if need == "positives":
-            found = [_few(n, "positive", MINIMUM_SCORED) for n in positives]
+            found = [too_few(n, "positive", MINIMUM_SCORED) for n in positives]
             for k, (_, part) in enumerate(self.parts() if self.fold is not None else []):
                 where = f" in fold {k}"
-                few = [_few(n, "positive", MINIMUM_PER_MODEL, where) for n in part.label.sum(0, dtype=int)]
+                few = [too_few(n, "positive", MINIMUM_PER_MODEL, where) for n in part.label.sum(0, dtype=int)]
                 found = [a or b for a, b in zip(found, few, strict=True)]
             return found
         if need == "negatives":
@@ -245,6 +251,11 @@ class LocalisationTable:
 
     FLOATS: ClassVar[tuple[str, ...]] = ("pointing", "pointing_chance", "energy", "energy_chance", "box_area")
 
+    @property
+    def conditions(self) -> tuple[dict[str, Any], ...]:
+        """Return the one condition under which everything was scored."""
+        return (NOWHERE,)
+
     def parts(self) -> list[tuple[slice, LocalisationTable]]:
         """Return the table itself: a map is scaled and scored for itself, whichever model it is of."""
         return [(slice(None), self)]
@@ -259,32 +270,32 @@ class LocalisationTable:
         name, p = "localisation table", len(self.ids)
         for field in (*self.FLOATS, "clusters", "class_names", "fold"):
             shape = getattr(self, field).shape
-            _require(shape == (p,), name, f"{field} of shape {(p,)}", shape, "Give one per pair.")
+            require(shape == (p,), name, f"{field} of shape {(p,)}", shape, "Give one per pair.")
         for field in ("iou", "iobb"):
             array = getattr(self, field)
             sound = array.shape == (p, LEVELS) and array.dtype == np.uint16
-            _require(sound, name, f"{field} of shape {(p, LEVELS)} uint16", f"{array.shape} {array.dtype}",
+            require(sound, name, f"{field} of shape {(p, LEVELS)} uint16", f"{array.shape} {array.dtype}",
                      "Quantise it with `quantise`.")  # fmt: skip
         lost = [(getattr(self, field) == MISSING) for field in ("iou", "iobb")]
         whole = (lost[0] == lost[1]).all() and (lost[0].all(1) == lost[0].any(1)).all()
-        _require(whole, name, f"{MISSING} in all of a missing pair's iou and iobb", "it in a part of them",
+        require(whole, name, f"{MISSING} in all of a missing pair's iou and iobb", "it in a part of them",
                  "Mark the whole pair.")  # fmt: skip
         stray = sorted(set(self.class_names.tolist()) - set(self.classes))
-        _require(not stray, name, f"classes {', '.join(self.classes)}", stray, "Name all classes.")
-        _require(np.isin(self.fold, range(FOLDS)).all(), name, f"folds 0..{FOLDS - 1}", np.unique(self.fold),
+        require(not stray, name, f"classes {', '.join(self.classes)}", stray, "Name all classes.")
+        require(np.isin(self.fold, range(FOLDS)).all(), name, f"folds 0..{FOLDS - 1}", np.unique(self.fold),
                  "Take the folds of the dataset.")  # fmt: skip
         pairs = set(zip(self.ids.tolist(), self.class_names.tolist(), strict=True))
-        _require(len(pairs) == p, name, "each (image, class) once", f"{p - len(pairs)} again", "Join its boxes first.")
+        require(len(pairs) == p, name, "each (image, class) once", f"{p - len(pairs)} again", "Join its boxes first.")
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Self:
         """Return the table of a frame: columns id, patient, class_name, classes (JSON), fold and one per score."""
         wanted = ["id", "patient", "class_name", "classes", "fold", "iou", "iobb", *cls.FLOATS]
         lost = [c for c in wanted if c not in frame.columns]
-        _require(not lost, "localisation frame", "columns " + ", ".join(wanted), f"none named {', '.join(lost)}",
+        require(not lost, "localisation frame", "columns " + ", ".join(wanted), f"none named {', '.join(lost)}",
                  "Evaluate the run again.")  # fmt: skip
         lists = frame["classes"].unique()
-        _require(len(lists) <= 1, "localisation frame", "one list of classes", list(lists), "Select one run's pairs.")
+        require(len(lists) <= 1, "localisation frame", "one list of classes", list(lists), "Select one run's pairs.")
 
         def levels(column: str) -> NDArray[np.uint16]:
             rows = [np.asarray(row, dtype=np.uint16) for row in frame[column]]
@@ -360,11 +371,8 @@ class LocalisationTable:
         if need == "finite":
             return ["no pairs" if not len(m) else "" for m in members]
         if need == "pairs":
-            return [_few(len(m), "pair", MINIMUM_SCORED) for m in members]
+            return [too_few(len(m), "pair", MINIMUM_SCORED) for m in members]
         if need == "folds":
             counts = [np.bincount(self.fold[m], minlength=FOLDS) for m in members]
-            return [_few(n.min(), "pair", MINIMUM_PER_FOLD, f" in fold {n.argmin()}") for n in counts]
+            return [too_few(n.min(), "pair", MINIMUM_PER_FOLD, f" in fold {n.argmin()}") for n in counts]
         raise UsageError(f"unknown need {need!r} of a localisation metric. Known: pairs, folds.")
-
-
-TABLES = {t.evaluation: t for t in (ClassificationTable, LocalisationTable)}  # by the evaluation that fills them

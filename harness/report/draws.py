@@ -16,8 +16,7 @@ import platformdirs
 
 from harness import stats
 from harness.metrics import cells as layout
-from harness.metrics.summary import builtin, joint
-from harness.metrics.tables import TABLES
+from harness.metrics.summary import TABLES, builtin, joint
 from harness.record import StageResult
 from harness.report.boards import MISSING, ColumnKey
 from harness.store import write_bytes
@@ -69,12 +68,13 @@ def _metrics() -> dict[str, layout.Metric]:
     return {layout.registration(m)["name"]: m for m in builtin()}
 
 
-def _place(cell: Mapping[str, Any]) -> tuple[str, float, str]:
-    return cell["variant"], MISSING if cell["threshold"] is None else cell["threshold"], cell["class_name"]
+def _place(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    numbers = (MISSING if cell[name] is None else cell[name] for name in ("threshold", "resolution", "radius"))
+    return cell["attack"], cell["variant"], cell["class_name"], *numbers
 
 
-def _key_place(key: ColumnKey) -> tuple[str, float, str]:
-    return key.variant, key.threshold, key.class_name
+def _key_place(key: ColumnKey) -> tuple[Any, ...]:
+    return key.attack, key.variant, key.class_name, key.threshold, key.resolution, key.radius
 
 
 def _kept(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness import stats
-from harness.metrics.cells import cells, reasons
+from harness.metrics.cells import NOWHERE, cells, reasons
 from harness.metrics.localisation import (
     chosen_thresholds,
     iobb,
@@ -198,9 +198,9 @@ def test_cells_are_variant_threshold_class():
     table, *_ = random_pairs(0)
     layout = cells(table, localisation_accuracy)
     assert len(layout) == 2 * 7 * 4 == localisation_accuracy(table, np.ones((1, 77))).shape[1]
-    assert layout[0] == {"variant": "", "threshold": 0.1, "class_name": "c0"}
-    assert layout[3 + 4 * 6] == {"variant": "", "threshold": 0.7, "class_name": "macro"}
-    assert layout[-1] == {"variant": "per_t", "threshold": 0.7, "class_name": "macro"}
+    assert layout[0] == {**NOWHERE, "variant": "", "threshold": 0.1, "class_name": "c0"}
+    assert layout[3 + 4 * 6] == {**NOWHERE, "variant": "", "threshold": 0.7, "class_name": "macro"}
+    assert layout[-1] == {**NOWHERE, "variant": "per_t", "threshold": 0.7, "class_name": "macro"}
 
 
 def test_the_interval_covers_the_choice_of_the_threshold():
