@@ -22,7 +22,11 @@ from harness.plugins import attack
 TINY = 1e-8  # the authors' guard against a gradient of 0: it also shortens the first steps of a very sure network
 
 
-@attack("algorithm1", source="Woods 2019, arXiv:1906.02494, Algorithm 1; variant=code: the authors' program")
+@attack(
+    "algorithm1",
+    source="Woods 2019, arXiv:1906.02494, Algorithm 1; variant=code: the authors' program",
+    finds="minimal",
+)
 def algorithm1(
     model: nn.Module,
     x: Tensor,
@@ -48,10 +52,10 @@ def algorithm1(
         raise UsageError(f"variant: expected 'paper' or 'code', got {variant!r}.")
     clip = variant == "paper" if clip is None else clip
 
-    def search(x: Tensor, goal: Goal) -> Record:
-        return _search(model, x, goal, variant, steps, eta, rate, momentum, length, clip)
+    def search(rows: Tensor, goal: Goal) -> Record:
+        return _search(model, x[rows], goal, variant, steps, eta, rate, momentum, length, clip)
 
-    return from_the_start(model, x, goal, search, cost=steps + (variant == "code"))
+    return from_the_start(model, x, goal, search, cost=steps + (variant == "code"), steps=steps)
 
 
 def _search(

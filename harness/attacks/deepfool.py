@@ -11,7 +11,7 @@ from harness.errors import UsageError
 from harness.plugins import attack
 
 
-@attack("deepfool", source="Moosavi-Dezfooli 2016, arXiv:1511.04599, algorithm 2")
+@attack("deepfool", source="Moosavi-Dezfooli 2016, arXiv:1511.04599, algorithm 2", finds="minimal")
 def deepfool(
     model: nn.Module, x: Tensor, goal: Goal, *, steps: int = 10, overshoot: float = 0.02, candidates: int = 10
 ) -> Found:
@@ -26,24 +26,34 @@ def deepfool(
         raise UsageError(f"steps: expected at least 1, got {steps}.")
     record, walked = Record(x), torch.zeros_like(x)
     passes = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    rows = torch.arange(len(x), device=x.device)
+    rows, going = torch.arange(len(x), device=x.device), torch.ones(len(x), dtype=torch.bool, device=x.device)
     for step in range(steps + 1):
         moved = (x[rows] + (1 + overshoot) * walked[rows]).clamp(0, 1)
         margins, gradients, reached = _boundaries(model, moved, goal[rows], candidates, last=step == steps)
-        passes[rows] += max(1, len(margins))
-        _take(record, rows, moved - x[rows], reached, step)
-        rows, left = rows[~reached], ~reached
+        passes[rows] += max(1, len(margins)) * going
+        _take(record, rows, moved - x[rows], reached & going, step)
+        going = going & ~reached
+        if leaves_out(x):
+            rows, margins, gradients = rows[going], margins[:, going], gradients[:, going]
+            going = going[going]
         if not len(rows) or step == steps:
             break
-        walked[rows] += _nearest(margins[:, left], gradients[:, left])
-    return Found(record.delta, record.size, passes, record.first)
+        walked[rows] += _nearest(margins, gradients)
+    return Found(record.delta, record.size, passes, record.first, record.first < 0)  # it stops where it gets there
+
+
+def leaves_out(x: Tensor) -> bool:
+    """Return whether images that are done are left out of the next step: asking a GPU which ones stops it each time."""
+    return not x.is_cuda
 
 
 def _take(record: Record, rows: Tensor, delta: Tensor, reached: Tensor, step: int) -> None:
-    """Note what some of the images, `rows`, have reached."""
+    """Note which of some of the images, `rows`, have now reached the goal; each does once."""
     part = Record(delta)
     part.see(delta, reached, step)
-    record.delta[rows], record.size[rows], record.first[rows] = part.delta, part.size, part.first
+    record.delta[rows] = torch.where(reached.view(-1, 1, 1, 1), part.delta, record.delta[rows])
+    record.size[rows] = torch.where(reached, part.size, record.size[rows])
+    record.first[rows] = torch.where(reached, part.first, record.first[rows])
 
 
 def _boundaries(

@@ -24,6 +24,7 @@ class Found:
     rmse: Tensor  # (B,) of delta; infinite where the goal was never reached
     passes: Tensor  # (B,) forward-and-backward passes spent on each image, the last look included
     first: Tensor  # (B,) step at which the goal was first reached, 0 = at the start; -1 never
+    late: Tensor  # (B,) bool: never reached, or after half of the steps: little was left to make it smaller
 
 
 class Record:
@@ -53,11 +54,11 @@ def look(model: nn.Module, x: Tensor, goal: Goal, objective: str) -> tuple[Tenso
 
 
 def from_the_start(
-    model: nn.Module, x: Tensor, goal: Goal, search: Callable[[Tensor, Goal], Record], cost: int
+    model: nn.Module, x: Tensor, goal: Goal, search: Callable[[Tensor, Goal], Record], cost: int, steps: int
 ) -> Found:
     """Return what `search` finds for the images that do not reach the goal as they are; the others cost one pass.
 
-    `search` is given those images and their goal and spends `cost` passes on each.
+    `search` is given their positions and their goal; it spends `cost` passes on each, in `steps` steps.
     """
     with torch.no_grad():
         done = goal.reached(model(x))
@@ -65,7 +66,7 @@ def from_the_start(
     passes, first = torch.ones_like(done, dtype=torch.long), torch.where(done, 0, -1)
     rows = torch.nonzero(~done)[:, 0]
     if len(rows):
-        record = search(x[rows], goal[rows])
+        record = search(rows, goal[rows])
         delta[rows], size[rows], first[rows] = record.delta, record.size, record.first
         passes[rows] += cost
-    return Found(delta, size, passes, first)
+    return Found(delta, size, passes, first, (first < 0) | (first > steps // 2))
