@@ -30,7 +30,7 @@ class Setting:
     unit: str
     source: str
     help: str
-    set_by: str  # "default", "dataset", "config" or "--set"
+    set_by: str  # "default", "dataset", "evaluation", "config" or "--set"
 
 
 def type_name(kind: Any) -> str:
@@ -165,7 +165,7 @@ def build(component: Any, label: str, *layers: tuple[str, Mapping[str, Any]]) ->
 
 def changed(settings: Iterable[Setting]) -> str:
     """Return the settings that the user changed, as text: `epsilon=0.01, share=0.25`."""
-    return ", ".join(f"{s.name}={s.value}" for s in settings if s.set_by not in ("default", "dataset"))
+    return ", ".join(f"{s.name}={s.value}" for s in settings if s.set_by in ("config", "--set"))
 
 
 def split_assignment(text: str, option: str = "--set") -> tuple[str, str]:

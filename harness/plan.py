@@ -116,7 +116,7 @@ class Plan:
             f"{part.component.name}.{s.name}={','.join(map(str, s.value)) if isinstance(s.value, tuple) else s.value}"
             for part in self.parts
             for s in part.settings
-            if s.set_by not in ("default", "dataset")
+            if s.set_by in ("config", "--set")
         ]
 
     @property
@@ -166,6 +166,7 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     attacking = {name for e in evaluating.values() for name in _attack_names(e, data.made, spec.profile)}
     for name in sorted(attacking):
         found.find("attack", name)
+    defaults = {name: _defaults(name, evaluating.values(), spec.profile) for name in attacking}
     for routed in routes.values():
         for c in attacks:
             if routed.get(c.name) and c.name not in attacking:
@@ -186,7 +187,7 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
             model=part(model, loaded[model.name]),
             explainers={c.name: part(c, loaded[c.name]) for c in [*explainers, *references]},
             evaluations=evaluating,
-            attacks={c.name: part(c, loaded[c.name]) for c in attacks if c.name in attacking},
+            attacks={c.name: part(c, loaded[c.name], *defaults[c.name]) for c in attacks if c.name in attacking},
             before=before,
             missing=missing,
         )
@@ -201,6 +202,12 @@ def _attack_names(evaluation: Part, data: Dataset, profile: str) -> tuple[str, .
     if not evaluation.component.options.get("attacks"):
         return ()
     return evaluation.made.attack_names(data.task, profile)
+
+
+def _defaults(attack: str, evaluations: Iterable[Part], profile: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the layers of settings that evaluations give an attack."""
+    given = (e.made.attack_settings(profile).get(attack) for e in evaluations if hasattr(e.made, "attack_settings"))
+    return [("evaluation", values) for values in given if values]
 
 
 def _chain(found: Catalogue, name: str, sets: Iterable[str]) -> list[Component]:

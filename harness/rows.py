@@ -22,9 +22,16 @@ NOTES: dict[str, str] = {
     "subset": "a subset of the dataset's images",
     "trained on official test images": "a cross-fitted run: each image is scored by a model that did not see it",
     "loaded": "the weights were loaded from a file, not trained here",
+    "adversarial loss not falling": "steps down the gradient bring the goal no nearer: it may mislead the attacks",
+    "a black-box attack beats the white-box ones": "gradients may be masked: the figures are too high",
+    "minimum not reached before half of the steps": "every attack reached some image late or not at all",
+    "minima below the attacks' resolution": "some smallest perturbations have an L2 length below 0.03",
+    "images never fooled": "some images have the distance to another image instead: an upper bound",
 }
 INVALID: dict[str, str] = {
     "random output": "the model answers the same image differently: never ranked or published",
+    "zero or NaN gradients": "on more than half of the images looked at: attacks have nothing to follow",
+    "probabilities instead of logits": "the model's outputs lie in [0,1]: attacks need logits",
 }
 
 

@@ -233,6 +233,7 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
             limit=spec.limit,
             profile=spec.profile,
             attacks={n: p.made for n, p in work.plan.attacks_of(part).items()},
+            shard=work.folder.shards(name, key),
             memory_batch=spec.batch_size,
             progress=lambda done, of: update(done, of, ""),
         )
@@ -260,6 +261,11 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
         write_stage(place, info, rows, scored.samples)
         if scored.pictures:
             gallery.write(scored.pictures, place / "gallery")
+    work.folder.forget_shards(name, key)
+
+
+def _changed_attacks(plan: Plan, part: Part) -> list[str]:
+    return [f"{name}.{text}" for name, p in plan.attacks_of(part).items() for text in p.changed.split(", ") if text]
 
 
 def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scored) -> list[Row]:
@@ -276,7 +282,7 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
         "split": "cross_fitted" if work.prepared.index.crossfitted else "test",
         "size": plan.data.size,
         "profile": spec.profile,
-        "evaluation_settings": part.changed,
+        "evaluation_settings": ", ".join(filter(None, (part.changed, *_changed_attacks(plan, part)))),
         "method": spec.method,
         "model": plan.model.component.name,
         "settings": ", ".join(filter(None, (plan.method.changed, plan.model.changed))),

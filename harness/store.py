@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,6 +188,37 @@ class RunFolder:
                 os.replace(work, final)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
+
+    def shards(self, name: str, key: str) -> Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame]:
+        """Return a function `(shard, make)` that makes a part of a stage's samples once, and then reads it.
+
+        A stage that was stopped goes on with the parts that it has. A part that cannot be read is made again.
+        """
+        place = self._shards(name, key)
+
+        def shard(part: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+            import pandas as pd
+
+            path = place / f"{part}.parquet"
+            try:
+                return pd.read_parquet(path)
+            except (OSError, ValueError):
+                made = make()
+            buffer = io.BytesIO()
+            made.to_parquet(buffer, index=False)
+            with writing(place):
+                place.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, buffer.getvalue())
+            return made
+
+        return shard
+
+    def forget_shards(self, name: str, key: str) -> None:
+        """Remove the parts of a finished stage."""
+        shutil.rmtree(self._shards(name, key), ignore_errors=True)
+
+    def _shards(self, name: str, key: str) -> Path:
+        return self.folder / "evaluations" / f".{name}-{key}.shards"
 
     def stages(self) -> list[Stage]:
         """Return the finished evaluations, by name."""

@@ -100,6 +100,18 @@ class Flip(Goal):
         return -logsigmoid(self.margin(logits))
 
 
+@dataclass(frozen=True)
+class Against(Flip):
+    """As far against the image's own label as the radius allows: a decision that has changed is not the end.
+
+    For attacks inside a ball, whose worst image is wanted (robust AUROC, protocol.md, 3).
+    """
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Return that it never holds, (B,) bool."""
+        return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+
+
 class TwoLogits(nn.Module):
     """A model seen through a goal: images (B,C,H,W) to [margin, 0] (B,2), class 0 while the goal is not reached.
 

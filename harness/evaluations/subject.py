@@ -35,6 +35,7 @@ class Subject:
     limit: int | None = None  # score only a prefix of the split's fixed order: every row is then marked partial
     profile: str = "quick"  # named set of evaluation sizes
     attacks: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # those that the evaluation asked for
+    shard: Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame] = lambda name, make: make()  # kept if stopped
     memory_batch: int | None = None  # split logical batches to fit memory; changes no result beyond rounding
     progress: Callable[[int, int], None] = lambda done, total: None
 
@@ -83,6 +84,12 @@ class Subject:
                 found.append(model(batch.x[rows]).float())
             order.append(rows)
         return torch.cat(found)[np.argsort(np.concatenate(order))]
+
+    @torch.no_grad()
+    def logits_of(self, model: Classifier, batch: Batch) -> Tensor:
+        """Return one model's logits of a batch, whichever fold its samples are of, (B,V) float32."""
+        with self.compute.autocast():
+            return torch.cat([model(x).float() for x in batch.x.split(self.memory_batch or len(batch))])
 
 
 def fixed_order(n: int) -> NDArray[np.int64]:

@@ -7,11 +7,13 @@ A metric is a function `(table, weights) -> values`: `weights` (R,N) float64 hol
                 dictionary gives it per task. Default "class".
     thresholds  T(IoU) of each block of K values; default (None,)
     variants    variants of each block; default ("",)
+    radii       perturbation radii of each block, where they are the metric's own and not the table's conditions
+    attack      attack that moved the images, where it is not that of the table's conditions
     needs       what a class must have to be scored: "positives", "negatives", "predictions" (classification),
                 "pairs", "folds" (localisation)
     score       which per-sample score it reads, where the table has several (localisation)
 
-Values are ordered by the table's condition (an attack or a radius, say), then variant, threshold and class.
+Values are ordered by the table's condition (an attack or a radius, say), then radius, variant, threshold and class.
 """
 
 from __future__ import annotations
@@ -98,9 +100,13 @@ def cells(table: Table, metric: Metric) -> list[dict[str, Any]]:
     """Return attack, resolution, radius, variant, threshold and class_name of each of the K values, in order."""
     options = registration(metric)
     names = (*table.classes, MACRO) if is_per_class(table, metric) else (ALL,)
+    own = {k: options[k] for k in ("attack",) if k in options}
+    blocks = [{**NOWHERE, **condition, **own} for condition in table.conditions]
+    if "radii" in options:
+        blocks = [{**block, "radius": radius} for block in blocks for radius in options["radii"]]
     return [
-        {**NOWHERE, **condition, "variant": variant, "threshold": threshold, "class_name": name}
-        for condition in table.conditions
+        {**block, "variant": variant, "threshold": threshold, "class_name": name}
+        for block in blocks
         for variant in options.get("variants", ("",))
         for threshold in options.get("thresholds", (None,))
         for name in names
