@@ -166,6 +166,8 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     attacking = {name for e in evaluating.values() for name in _attack_names(e, data.made, spec.profile)}
     for name in sorted(attacking):
         found.find("attack", name)
+    for component in evaluations:
+        _refuse_other_attacks(component, _attack_names(evaluating[component.name], data.made, spec.profile), found)
     for routed in routes.values():
         for c in attacks:
             if routed.get(c.name) and c.name not in attacking:
@@ -201,6 +203,16 @@ def _attack_names(evaluation: Part, data: Dataset, profile: str) -> tuple[str, .
     if not evaluation.component.options.get("attacks"):
         return ()
     return evaluation.made.attack_names(data.task, profile)
+
+
+def _refuse_other_attacks(evaluation: Component, names: Iterable[str], found: Catalogue) -> None:
+    """Raise `UsageError` for attacks that find something else than the evaluation is made of, where it says what."""
+    wanted = evaluation.options.get("finds")
+    for name in names:
+        got = found.find("attack", name).options.get("finds")
+        if wanted and got != wanted:
+            known = ", ".join(c.name for c in found.of("attack") if c.options.get("finds") == wanted)
+            raise UsageError(f"{evaluation.name}: expected a {wanted} attack, got {name}, a {got} one. Known: {known}.")
 
 
 def _chain(found: Catalogue, name: str, sets: Iterable[str]) -> list[Component]:

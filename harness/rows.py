@@ -21,6 +21,7 @@ NOTES: dict[str, str] = {
     "partial": "only a part of the samples was scored (--limit): shown, never ranked or published",
     "subset": "a subset of the dataset's images",
     "trained on official test images": "a cross-fitted run: each image is scored by a model that did not see it",
+    "adversarial loss not falling": "an attack did not lower the mean margin: its number says little of robustness",
     "loaded": "the weights were loaded from a file, not trained here",
 }
 INVALID: dict[str, str] = {
@@ -56,7 +57,10 @@ class Row:
     class_name: str = _f("class, or `macro` (mean over the classes that could be scored), or `all`", default="all")
     threshold: float | None = _f("T(IoU), where the metric has one", default=None)
     resolution: int | None = _f("side of the grid of explanation cells, where the metric has one", default=None)
-    radius: float | None = _f("perturbation radius, RMSE in [0,1] pixels, where the metric has one", default=None)
+    radius: float | None = _f(
+        "perturbation radius in [0,1] pixels, where the metric has one: RMSE; with variant linf, of any pixel",
+        default=None,
+    )
     value: float = _f("the number; null where it could not be measured")
     low: float = _f("lower end of the 95 % interval", default=math.nan)
     high: float = _f("upper end of the 95 % interval", default=math.nan)

@@ -22,7 +22,11 @@ from harness.plugins import attack
 TINY = 1e-8  # the authors' guard against a gradient of 0: it also shortens the first steps of a very sure network
 
 
-@attack("algorithm1", source="Woods 2019, arXiv:1906.02494, Algorithm 1; variant=code: the authors' program")
+@attack(
+    "algorithm1",
+    source="Woods 2019, arXiv:1906.02494, Algorithm 1; variant=code: the authors' program",
+    finds="minimal",
+)
 def algorithm1(
     model: nn.Module,
     x: Tensor,

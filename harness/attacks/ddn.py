@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.plugins import attack
 
 
-@attack("ddn", source="Rony 2019, arXiv:1811.09600, algorithm 1")
+@attack("ddn", source="Rony 2019, arXiv:1811.09600, algorithm 1", finds="minimal")
 def ddn(
     model: nn.Module, x: Tensor, goal: Goal, *, steps: int = 50, first_radius: float = 1.0, gamma: float = 0.05
 ) -> Found:

@@ -11,7 +11,7 @@ from harness.errors import UsageError
 from harness.plugins import attack
 
 
-@attack("deepfool", source="Moosavi-Dezfooli 2016, arXiv:1511.04599, algorithm 2")
+@attack("deepfool", source="Moosavi-Dezfooli 2016, arXiv:1511.04599, algorithm 2", finds="minimal")
 def deepfool(
     model: nn.Module, x: Tensor, goal: Goal, *, steps: int = 10, overshoot: float = 0.02, candidates: int = 10
 ) -> Found:

@@ -59,7 +59,8 @@ class Table(Protocol):
     def conditions(self) -> Sequence[dict[str, Any]]:
         """Return the attack, resolution and radius of each block of values: one block, `NOWHERE`, where none has any.
 
-        A metric gives its values for each of them.
+        A metric gives its values for each of them. A condition that names a variant as well (the norm of a ball)
+        replaces the metric's own.
         """
         ...
 
@@ -99,7 +100,7 @@ def cells(table: Table, metric: Metric) -> list[dict[str, Any]]:
     options = registration(metric)
     names = (*table.classes, MACRO) if is_per_class(table, metric) else (ALL,)
     return [
-        {**NOWHERE, **condition, "variant": variant, "threshold": threshold, "class_name": name}
+        {**NOWHERE, "variant": variant, **condition, "threshold": threshold, "class_name": name}
         for condition in table.conditions
         for variant in options.get("variants", ("",))
         for threshold in options.get("thresholds", (None,))
