@@ -167,6 +167,8 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     for name in sorted(attacking):
         found.find("attack", name)
     defaults = {name: _defaults(name, evaluating.values(), spec.profile) for name in attacking}
+    for component in evaluations:
+        _refuse_other_attacks(component, _attack_names(evaluating[component.name], data.made, spec.profile), found)
     for routed in routes.values():
         for c in attacks:
             if routed.get(c.name) and c.name not in attacking:
@@ -208,6 +210,16 @@ def _defaults(attack: str, evaluations: Iterable[Part], profile: str) -> list[tu
     """Return the layers of settings that evaluations give an attack."""
     given = (e.made.attack_settings(profile).get(attack) for e in evaluations if hasattr(e.made, "attack_settings"))
     return [("evaluation", values) for values in given if values]
+
+
+def _refuse_other_attacks(evaluation: Component, names: Iterable[str], found: Catalogue) -> None:
+    """Raise `UsageError` for attacks that find something else than the evaluation is made of, where it says what."""
+    wanted = evaluation.options.get("finds")
+    for name in names:
+        got = found.find("attack", name).options.get("finds")
+        if wanted and got != wanted:
+            known = ", ".join(c.name for c in found.of("attack") if c.options.get("finds") == wanted)
+            raise UsageError(f"{evaluation.name}: expected a {wanted} attack, got {name}, a {got} one. Known: {known}.")
 
 
 def _chain(found: Catalogue, name: str, sets: Iterable[str]) -> list[Component]:

@@ -22,7 +22,7 @@ NOTES: dict[str, str] = {
     "subset": "a subset of the dataset's images",
     "trained on official test images": "a cross-fitted run: each image is scored by a model that did not see it",
     "loaded": "the weights were loaded from a file, not trained here",
-    "adversarial loss not falling": "steps down the gradient bring the goal no nearer: it may mislead the attacks",
+    "adversarial loss not falling": "steps down the gradient do not lower the mean margin: attacks may be misled",
     "a black-box attack beats the white-box ones": "gradients may be masked: the figures are too high",
     "minimum not reached before half of the steps": "every attack reached some image late or not at all",
     "minima below the attacks' resolution": "some smallest perturbations have an L2 length below 0.03",
@@ -63,7 +63,10 @@ class Row:
     class_name: str = _f("class, or `macro` (mean over the classes that could be scored), or `all`", default="all")
     threshold: float | None = _f("T(IoU), where the metric has one", default=None)
     resolution: int | None = _f("side of the grid of explanation cells, where the metric has one", default=None)
-    radius: float | None = _f("perturbation radius, RMSE in [0,1] pixels, where the metric has one", default=None)
+    radius: float | None = _f(
+        "perturbation radius in [0,1] pixels, where the metric has one: RMSE; with variant linf, of any pixel",
+        default=None,
+    )
     value: float = _f("the number; null where it could not be measured")
     low: float = _f("lower end of the 95 % interval", default=math.nan)
     high: float = _f("upper end of the 95 % interval", default=math.nan)

@@ -11,7 +11,7 @@ from harness.plugins import attack
 Loss = Callable[[Tensor, Tensor], Tensor]  # (logits (B,V), y) -> scalar
 
 
-@attack("fgsm", source="Goodfellow 2015, arXiv:1412.6572; Khakzar 2019, 3.4")
+@attack("fgsm", source="Goodfellow 2015, arXiv:1412.6572; Khakzar 2019, 3.4", finds="training")
 def fgsm(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, *, epsilon: float) -> Tensor:
     """Move each image one step of Linf length `epsilon` (in [0,1] pixels) up its loss: (B,C,H,W) to (B,C,H,W).
 

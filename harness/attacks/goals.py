@@ -23,7 +23,7 @@ class Goal:
     def __len__(self) -> int:
         return len(self.target)
 
-    def __getitem__(self, rows: Tensor) -> Self:
+    def __getitem__(self, rows: Tensor | slice) -> Self:
         """Return the goal of some of the images."""
         return replace(self, target=self.target[rows])
 
@@ -83,7 +83,7 @@ class Flip(Goal):
     sign: Tensor
     point: Tensor
 
-    def __getitem__(self, rows: Tensor) -> Self:
+    def __getitem__(self, rows: Tensor | slice) -> Self:
         """Return the goal of some of the images."""
         return replace(self, target=self.target[rows], sign=self.sign[rows], point=self.point[rows])
 

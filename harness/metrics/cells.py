@@ -61,7 +61,8 @@ class Table(Protocol):
     def conditions(self) -> Sequence[dict[str, Any]]:
         """Return the attack, resolution and radius of each block of values: one block, `NOWHERE`, where none has any.
 
-        A metric gives its values for each of them.
+        A metric gives its values for each of them. A condition that names a variant as well (the norm of a ball)
+        replaces the metric's own.
         """
         ...
 
@@ -105,7 +106,7 @@ def cells(table: Table, metric: Metric) -> list[dict[str, Any]]:
     if "radii" in options:
         blocks = [{**block, "radius": radius} for block in blocks for radius in options["radii"]]
     return [
-        {**block, "variant": variant, "threshold": threshold, "class_name": name}
+        {**block, "variant": block.get("variant", variant), "threshold": threshold, "class_name": name}
         for block in blocks
         for variant in options.get("variants", ("",))
         for threshold in options.get("thresholds", (None,))

@@ -9,14 +9,24 @@ import numpy as np
 
 from harness import stats
 from harness.errors import UsageError
-from harness.metrics import ara, auroc, average_precision, calibration, localisation, pointing, predictions
+from harness.metrics import (
+    ara,
+    auroc,
+    average_precision,
+    calibration,
+    localisation,
+    pointing,
+    predictions,
+    robust_accuracy,
+)
 from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
+from harness.metrics.robust_accuracy import RobustAccuracyTable
 from harness.metrics.robustness import RobustnessTable
 from harness.metrics.tables import ClassificationTable, LocalisationTable
 
-MODULES = (auroc, average_precision, calibration, predictions, localisation, pointing, ara)
+MODULES = (auroc, average_precision, calibration, predictions, localisation, pointing, ara, robust_accuracy)
 TABLES = {
-    t.evaluation: t for t in (ClassificationTable, LocalisationTable, RobustnessTable)
+    t.evaluation: t for t in (ClassificationTable, LocalisationTable, RobustnessTable, RobustAccuracyTable)
 }  # by the evaluation that fills them
 
 

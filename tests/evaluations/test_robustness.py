@@ -93,7 +93,7 @@ def test_attack_ara_is_the_closed_form_on_a_linear_model():
     naive = np.bincount(y).max() / N
     assert ara["value"] == pytest.approx(area(expected, np.ones((1, N)), naive)[0], rel=0.02)
     assert ara["attack"] == "fast"
-    assert scored.flags == ()
+    assert set(scored.flags) <= {"minima below the attacks' resolution"}
     assert scored.facts["adv"]["at the start"] == (expected == 0).sum()
     assert sum(scored.facts["adv"]["won"].values()) == (expected > 0).sum()
     assert scored.facts["adv"]["passes, mean"] < 200
@@ -235,7 +235,8 @@ def test_each_flag_is_raised_by_a_model_that_has_the_fault(fault):
     y = labels_of(Linear(3))
     flags = Robustness(images=12).score(subject(Flagged(fault), one_hot(y), MultiClass())).flags
     assert fault in flags
-    assert not Robustness(images=12).score(subject(Linear(3), one_hot(y), MultiClass())).flags
+    sound = Robustness(images=12).score(subject(Linear(3), one_hot(y), MultiClass())).flags
+    assert set(sound) <= {"minima below the attacks' resolution"}
 
 
 def test_late_minima_are_noted():
