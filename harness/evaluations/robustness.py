@@ -12,8 +12,8 @@ from harness.attacks.strongest import registration
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.errors import UsageError
-from harness.evaluations.attacked_findings import Findings
-from harness.evaluations.attacked_images import Images
+from harness.evaluations.perturbed_findings import Findings
+from harness.evaluations.perturbed_images import Images
 from harness.evaluations.subject import Scored, Subject
 from harness.metrics.cells import Metric
 from harness.metrics.cells import registration as of_metric

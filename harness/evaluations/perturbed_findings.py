@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from harness.attacks.goals import Against, Flip, Goal
 from harness.errors import UsageError
-from harness.evaluations.attacked import Attacked
 from harness.evaluations.operating import MINIMUM, points
+from harness.evaluations.perturbed import Perturbed
 from harness.evaluations.subject import Scored, fixed_order
 from harness.metrics.ara import robust_auroc
 from harness.metrics.cells import MINIMUM_SCORED, registration
@@ -23,7 +23,7 @@ from harness.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings(Attacked):
+class Findings(Perturbed):
     """The decision on each finding at its operating point, on as many positives as negatives."""
 
     pairs: int  # of each side of each finding

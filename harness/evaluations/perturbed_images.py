@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.attacks.goals import Adversarial, BetterThanRandom, Goal
-from harness.evaluations.attacked import Attacked
+from harness.evaluations.perturbed import Perturbed
 from harness.evaluations.subject import Scored, fixed_order
 from harness.metrics.robustness import RobustnessTable
 
@@ -20,7 +20,7 @@ SCREENED = 64  # images that are classified at once to find the right ones
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images(Attacked):
+class Images(Perturbed):
     """The goals adv and BTR, on images along the split's fixed order."""
 
     images: int

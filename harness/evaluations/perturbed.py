@@ -28,7 +28,7 @@ More = Callable[[NDArray[np.int64], Batch], Mapping[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attacked:
+class Perturbed:
     """What images and pairs have in common: samples in a fixed order, goals, and attacks by name."""
 
     subject: Subject
