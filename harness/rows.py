@@ -25,6 +25,8 @@ NOTES: dict[str, str] = {
 }
 INVALID: dict[str, str] = {
     "random output": "the model answers the same image differently: never ranked or published",
+    "zero or NaN gradients": "the gradient of the model is zero or not a number on most images: never ranked or "
+    "published",
 }
 
 

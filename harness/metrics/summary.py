@@ -9,12 +9,34 @@ import numpy as np
 
 from harness import stats
 from harness.errors import UsageError
-from harness.metrics import auroc, average_precision, calibration, localisation, pointing, predictions
+from harness.metrics import (
+    alignment,
+    auroc,
+    average_precision,
+    calibration,
+    gradient_bound,
+    localisation,
+    pointing,
+    predictions,
+)
+from harness.metrics.alignment import AlignmentTable
 from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
+from harness.metrics.gradient_bound import GradientBoundTable
 from harness.metrics.tables import ClassificationTable, LocalisationTable
 
-MODULES = (auroc, average_precision, calibration, predictions, localisation, pointing)
-TABLES = {t.evaluation: t for t in (ClassificationTable, LocalisationTable)}  # by the evaluation that fills them
+MODULES = (
+    auroc,
+    average_precision,
+    calibration,
+    predictions,
+    localisation,
+    pointing,
+    gradient_bound,
+    alignment,
+)
+TABLES = {  # by the evaluation that fills them
+    t.evaluation: t for t in (ClassificationTable, LocalisationTable, GradientBoundTable, AlignmentTable)
+}
 
 
 def builtin() -> list[Metric]:
