@@ -63,7 +63,7 @@ def attacked(subject: Subject, name: str, batch: Batch, goal: Goal) -> Found:
 
 def fooled(found: Found) -> torch.Tensor:
     """Return which images have a perturbation that reached the goal, (B,) bool: those that needed one and had one."""
-    return (found.first > 0) & found.rmse.isfinite() & (found.rmse > 0)
+    return found.rmse.isfinite() & (found.rmse > 0)
 
 
 def facts(found: Sequence[Found]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from harness.attacks.deepfool import deepfool
 from harness.attacks.goals import Adversarial, Flip
 from harness.errors import UsageError
-from harness.evaluations.alignment import Alignment
+from harness.evaluations.alignment import Alignment, explain
 from harness.explainers.reference import RandomMap, WholeImage
 from harness.types import Explanation
 
@@ -139,6 +139,16 @@ def test_maps_and_attacks_come_from_the_model_that_did_not_see_the_image():
         chosen = heat.argsort(descending=True)[:6]
         share = (energy.flatten()[chosen].sum() / energy.sum()).item()
         assert column(scored, "share")[i] == pytest.approx(share, rel=1e-3)
+
+
+def test_maps_are_in_the_order_of_the_batch():
+    def number(model, x, target, *, seeds):
+        return Explanation(model.head.bias[0].expand(len(x), 2, 2))
+
+    made = subject(*(linear(weights(2), torch.full((2,), float(k))) for k in range(2)))
+    order = np.array([3, 0, 2, 1, 7])
+    batch = made.feed(order).batch(np.arange(5))
+    assert explain(made, number, batch, torch.zeros(5).long()).heat[:, 0, 0].tolist() == [1, 0, 0, 1, 1]
 
 
 def test_seeds_follow_from_image_and_class():

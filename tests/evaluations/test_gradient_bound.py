@@ -10,7 +10,7 @@ from subjects import FINDINGS, STD, linear, pixels, subject, weights
 from harness.attacks.goals import Adversarial, Flip
 from harness.attacks.minimal import Found
 from harness.evaluations.attacked import facts, fooled, goal_of, sampled
-from harness.evaluations.gradient_bound import GradientBound
+from harness.evaluations.gradient_bound import GradientBound, concerned, measure
 from harness.evaluations.subject import fixed_order
 from harness.plugins import catalogue
 from harness.rows import INVALID
@@ -128,25 +128,44 @@ class Broken(torch.nn.Module):
         return torch.cat([x.flatten(1), 0 * torch.where(first < -0.9, 0 * first, 1.0).sqrt()], 1)
 
 
-@pytest.mark.parametrize(("dark", "flags"), [(8, ()), (9, ("zero or NaN gradients",))])
-def test_gradients_that_are_not_numbers_are_missing_and_above_half_invalid(dark, flags):
-    w = torch.cat([weights(2), torch.ones(2, 1)], 1)
+def broken():
     model = linear(weights(2))
     model.features = Broken()
     model.head = torch.nn.Linear(193, 2)
     with torch.no_grad():
-        model.head.weight.copy_(w)
+        model.head.weight.copy_(torch.cat([weights(2), torch.ones(2, 1)], 1))
         model.head.bias.zero_()
-    model.requires_grad_(False)
+    return model.requires_grad_(False)
+
+
+@pytest.mark.parametrize(("dark", "flags"), [(8, ()), (9, ("zero or NaN gradients",))])
+def test_gradients_that_are_not_numbers_are_missing_and_above_half_invalid(dark, flags):
     made = subject(linear(weights(2)), n=16)
     images = np.array(made.prepared.images)
     images[:dark, 0, 0, 0] = 64
-    made = dataclasses.replace(made, models=(model,), prepared=dataclasses.replace(made.prepared, images=images))
+    made = dataclasses.replace(made, models=(broken(),), prepared=dataclasses.replace(made.prepared, images=images))
     scored = GradientBound().score(made)
     assert np.isnan(column(scored, "gradient_mean")).sum() == dark
     assert np.isnan(column(scored, "change"))[:dark].all()
     assert scored.flags == flags
     assert rows_of(scored)["gradient_mean", ""]["n_missing"] == dark
+
+
+def test_an_attack_is_not_held_against_gradients_that_are_not_numbers():
+    made = dataclasses.replace(subject(linear(weights(2)), n=2), models=(broken(),))
+    batch = made.feed(np.arange(2)).batch(np.arange(2))
+    batch.x[0, 0, 0, 0] = 0
+    found = Found(torch.full_like(batch.x, 0.1), torch.full((2,), 0.1), torch.ones(2).long(), torch.ones(2).long())
+    scores = measure(made, batch, made.logits(batch), Adversarial(torch.tensor([0, 0])), found)
+    assert scores.pop("faulty").tolist() == [True, False]
+    assert all(values.isnan().tolist() == [True, False] for values in scores.values())
+
+
+def test_the_outputs_of_an_attack_are_the_true_class_and_the_strongest_other_one():
+    logits = torch.tensor([[1.0, 3.0, -2.0], [1.0, 3.0, -2.0]])
+    target = torch.tensor([0, 1])
+    assert concerned(MultiClass(), Adversarial(target), logits).tolist() == [[0, 1], [1, 0]]
+    assert concerned(FINDINGS, Flip(target, target, target), logits).tolist() == [[0], [1]]
 
 
 def test_each_image_has_the_gradient_of_the_model_that_did_not_see_it():
