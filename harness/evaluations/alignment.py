@@ -74,7 +74,9 @@ class Alignment:
     Woods 2019 says that attacks on networks that are not robust do not align with heat maps, and shows it in a
     supplement that is not public. The map explains the class that is attacked: the true one, or with several findings
     the one whose decision flips. It is upsampled bilinearly to the input. Images that are wrong as they are, or are
-    not fooled, and maps that are not finite are missing.
+    not fooled, and maps that are not finite are missing. Upsampled noise varies most at the borders and scores a little
+    below chance where attacks are in the middle (0.096 for 0.100 with 28 cells at 224 px, 0.087 with 8 at 32): read a
+    coarse map beside random_map and beside the map of another image.
     """
 
     attack: Literal["deepfool", "ddn", "algorithm1"] = setting("deepfool", help="minimal-norm attack")

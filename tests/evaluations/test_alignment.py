@@ -75,9 +75,10 @@ def test_twin(task):
     assert scored.passes["backward"] > 3
 
 
-def test_maps_that_know_nothing_score_chance():
+@pytest.mark.parametrize("reference", [RandomMap(), RandomMap(cells=SIZE)])
+def test_maps_that_know_nothing_score_chance(reference):
     made = subject(two()[0], n=600)
-    noise = Alignment(images=600, batch=100).score(made, RandomMap(cells=SIZE))
+    noise = Alignment(images=600, batch=100).score(made, reference)
     for name in ("share", "other_share"):
         values = column(noise, name)
         assert values.std() > 0
