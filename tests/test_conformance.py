@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from examples import EXAMPLE_SETTINGS, EXAMPLES
 
 from harness.config import build, fields_of
+from harness.console import Reporter
 from harness.data.batches import feed
 from harness.data.cache import DatasetSpec, prepare
 from harness.data.index import SPLITS, problems
@@ -20,6 +22,7 @@ from harness.fit.loop import train
 from harness.models.classifier import Classifier
 from harness.plugins import Component, catalogue
 from harness.recipe import Supervised
+from harness.run import evaluate
 from harness.tasks import MultiClass, MultiLabel
 
 FOUND = catalogue(os.environ.get("HARNESS_TEST_PLUGINS", "").split())
@@ -176,12 +179,14 @@ def test_explainer(component: Component):
 
 
 @of("evaluation")
-def test_evaluation(component: Component, tiny_runs):
-    if not component.options.get("standard"):
-        pytest.skip("by name only: run in a test of its own")
-    _, results = tiny_runs
-    made = component.load()()
-    stages = [s for s in results[0].stages if s.info["evaluation"] == component.name]
+def test_evaluation(component: Component, tiny_runs, tmp_path: Path):
+    runs_dir, results = tiny_runs
+    made, result = component.load()(), results[0]
+    if not component.options["standard"]:  # by name only: added to a copy of the run
+        shutil.copytree(runs_dir, tmp_path / "runs")
+        changes = {"evaluations": (component.name,), "sets": (f"{component.name}.resamples=50",)}
+        result = evaluate(result.run_id, changes, tmp_path / "runs", Reporter(quiet=True))
+    stages = [s for s in result.stages if s.info["evaluation"] == component.name]
     assert stages
     for stage in stages:
         small = type(made)(resamples=50)

@@ -140,15 +140,24 @@ def mean(table: ScoreTable, metric: Any, weights: Floats) -> Floats:
     Samples without the score are left out; they are counted in the row.
     """
     array = table.values[registration(metric)["score"]]  # (N,C)
-    known = np.ones(len(array), dtype=bool)
-    known[np.isnan(array).nonzero()[0]] = False
-    weighing = np.where(known, weights, 0.0)  # (R,N)
-    filled = np.where(known[:, None], array, 0.0)
     if not is_per_class(table, metric):
-        return ratio(weighing @ filled, weighing.sum(1, keepdims=True))
+        return means(array, weights)
     assert table.class_names is not None
+    weighing, filled = _known(array, weights)
     kept = scorable(table, metric)
     members = np.stack([table.class_names == c for c in table.classes]).astype(float)  # (V,N)
     total = weighing @ members.T  # (R,V)
     blocks = [with_macro(ratio((weighing * filled[:, c]) @ members.T, total), kept) for c in range(filled.shape[1])]
     return np.concatenate(blocks, axis=1)
+
+
+def means(array: Floats, weights: Floats) -> Floats:
+    """Return the weighted mean of a score (N,C) over the samples that have it, (R,C); NaN where none has."""
+    weighing, filled = _known(array, weights)
+    return ratio(weighing @ filled, weighing.sum(1, keepdims=True))
+
+
+def _known(array: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Return the weights (R,N) and the scores (N,C) with samples that lack the score at 0 in both."""
+    known = np.logical_not(np.isnan(array).any(axis=1))
+    return np.where(known, weights, 0.0), np.where(known[:, None], array, 0.0)

@@ -10,24 +10,47 @@ import numpy as np
 from harness import stats
 from harness.errors import UsageError
 from harness.metrics import (
+    alignment,
     ara,
     auroc,
     average_precision,
     calibration,
+    gradient_bound,
     localisation,
     pointing,
     predictions,
     robust_accuracy,
 )
+from harness.metrics.alignment import AlignmentTable
 from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
+from harness.metrics.gradient_bound import GradientBoundTable
 from harness.metrics.robust_accuracy import RobustAccuracyTable
 from harness.metrics.robustness import RobustnessTable
 from harness.metrics.tables import ClassificationTable, LocalisationTable
 
-MODULES = (auroc, average_precision, calibration, predictions, localisation, pointing, ara, robust_accuracy)
-TABLES = {
-    t.evaluation: t for t in (ClassificationTable, LocalisationTable, RobustnessTable, RobustAccuracyTable)
-}  # by the evaluation that fills them
+MODULES = (  # in the order of their columns
+    auroc,
+    average_precision,
+    calibration,
+    predictions,
+    localisation,
+    pointing,
+    ara,
+    robust_accuracy,
+    gradient_bound,
+    alignment,
+)
+TABLES = {  # by the evaluation that fills them
+    t.evaluation: t
+    for t in (
+        ClassificationTable,
+        LocalisationTable,
+        RobustnessTable,
+        RobustAccuracyTable,
+        GradientBoundTable,
+        AlignmentTable,
+    )
+}
 
 
 def builtin() -> list[Metric]:
