@@ -52,12 +52,13 @@ def attacked(subject: Subject, name: str, batch: Batch, goal: Goal) -> Found:
         rmse=x.new_full((len(x),), torch.inf),
         passes=torch.zeros(len(x), dtype=torch.long, device=x.device),
         first=torch.full((len(x),), -1, dtype=torch.long, device=x.device),
+        late=torch.ones(len(x), dtype=torch.bool, device=x.device),
     )
     for model, chosen in subject.shares(batch.index.numpy()):
         rows = torch.from_numpy(chosen).to(x.device)
         part: Found = subject.attacks[name](model, x[rows], goal[rows])
         found.delta[rows], found.rmse[rows] = part.delta, part.rmse
-        found.passes[rows], found.first[rows] = part.passes, part.first
+        found.passes[rows], found.first[rows], found.late[rows] = part.passes, part.first, part.late
     return found
 
 

@@ -65,8 +65,9 @@ class Robustness:
                 raise UsageError(f"{name}: expected at least 1, got {value}.")
 
     def applies(self, prepared: Prepared) -> str:
-        """Return the empty string: every dataset has classes."""
-        return "" if len(prepared.index.classes) > 1 or prepared.index.labels.any() else "the dataset has one class"
+        """Return why nothing can be attacked, or the empty string."""
+        index = prepared.index
+        return "every image has the one class there is" if len(index.classes) == 1 and index.labels.all() else ""
 
     def chosen(self, profile: str) -> tuple[str, ...]:
         """Return what the user chose, or the profile's set."""

@@ -155,7 +155,13 @@ def test_an_attack_is_not_held_against_gradients_that_are_not_numbers():
     made = dataclasses.replace(subject(linear(weights(2)), n=2), models=(broken(),))
     batch = made.feed(np.arange(2)).batch(np.arange(2))
     batch.x[0, 0, 0, 0] = 0
-    found = Found(torch.full_like(batch.x, 0.1), torch.full((2,), 0.1), torch.ones(2).long(), torch.ones(2).long())
+    found = Found(
+        torch.full_like(batch.x, 0.1),
+        torch.full((2,), 0.1),
+        torch.ones(2).long(),
+        torch.ones(2).long(),
+        torch.zeros(2).bool(),
+    )
     scores = measure(made, batch, made.logits(batch), Adversarial(torch.tensor([0, 0])), found)
     assert scores.pop("faulty").tolist() == [True, False]
     assert all(values.isnan().tolist() == [True, False] for values in scores.values())

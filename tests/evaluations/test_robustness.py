@@ -278,7 +278,7 @@ def _blind(model, x, goal):
 def test_images_never_fooled_get_the_distance_to_another_image():
     model = Linear(3)
     y = labels_of(model)
-    given = subject(model, one_hot(y), MultiClass(), attacks={"blind": _registered(partial(_blind))})
+    given = subject(model, one_hot(y), MultiClass(), attacks={"blind": partial(_registered(_blind))})
     scored = Robustness(images=N).score(given)
     assert "images never fooled" in scored.flags
     frame = scored.samples.set_index("id").loc[[f"i{i}" for i in range(N)]]
@@ -329,7 +329,7 @@ def test_no_image_is_right():
 
 def test_one_class_has_nothing_to_attack():
     given = subject(Linear(1), np.ones((N, 1), np.uint8), MultiClass())
-    assert Robustness().applies(given.prepared) == "the dataset has one class"
+    assert Robustness().applies(given.prepared) == "every image has the one class there is"
 
 
 def test_an_attack_of_another_kind_is_refused():
