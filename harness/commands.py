@@ -22,6 +22,7 @@ from harness.record import Result
 from harness.rows import Row, cell
 
 LOCALISATION_T = 0.3  # of the headline column
+AREAS = {"attack_ara": "attack ARA", "btr_ara": "BTR ARA", "flip_ara": "flip ARA (macro)"}  # metric -> its column
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class Outcome:
         table.add_column(headline, no_wrap=True)
         for explainer in shown:
             table.add_column(f"{explainer}: IoU > {LOCALISATION_T}", no_wrap=True)
+        areas = [a for a in AREAS if any(r.metric == a for result in self.results for r in result.rows)]
+        for area in areas:
+            table.add_column(AREAS[area], no_wrap=True)
         references = sorted({s.info["explainer"] for r in self.results for s in r.stages if s.info["reference"]})
         if references:
             table.add_column("best reference row", no_wrap=True)
@@ -82,6 +86,7 @@ class Outcome:
             rows = result.rows
             main = _pick(rows, "auroc", "macro") if task == "multilabel" else _pick(rows, "accuracy", "all")
             cells = [_cell(main)] + [_cell(_localised(rows, e)) for e in shown]
+            cells += [_cell(_area(rows, a), digits=4) for a in areas]
             if references:
                 best = max((r for r in (_localised(rows, e) for e in references) if r), key=_value, default=None)
                 cells.append(f"{_cell(best)} {best.explainer}" if best else "n/a")
@@ -106,8 +111,13 @@ def _localised(rows: Iterable[Row], explainer: str) -> Row | None:
     return _pick(rows, "localisation_accuracy", "macro", explainer, threshold=LOCALISATION_T)
 
 
-def _cell(row: Row | None) -> str:
-    return "n/a" if row is None else cell(row.value, row.low, row.high)
+def _area(rows: Iterable[Row], metric: str) -> Row | None:
+    whole = [r for r in rows if r.metric == metric and r.class_name in ("macro", "all") and not r.variant]
+    return whole[-1] if whole else None  # of two stages the newer one
+
+
+def _cell(row: Row | None, digits: int = 3) -> str:
+    return "n/a" if row is None else cell(row.value, row.low, row.high, digits)
 
 
 def _stage_of(results: Sequence[Result], explainer: str) -> bool:
