@@ -1,7 +1,7 @@
 """foolbox's attacks inside a ball, as oracles of ours, and noise as the floor that any attack must beat.
 
 Source of all: foolbox 3.3.4, its defaults unless a docstring says otherwise. Radii as in balls.py. Gradients are those
-of the cross-entropy of [margin, 0], which vanish where the margin is beyond what the softmax resolves.
+of the cross-entropy of the margin as two logits.
 """
 
 from __future__ import annotations

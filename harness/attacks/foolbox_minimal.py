@@ -25,7 +25,7 @@ BLENDS = 50  # steps of the linear search for a starting point, foolbox's
 def foolbox_ddn(
     model: nn.Module, x: Tensor, goal: Goal, *, steps: int = 50, first_radius: float = 1.0, gamma: float = 0.05
 ) -> Found:
-    """Decoupled direction and norm, as foolbox has it: on the cross-entropy of [margin, 0]."""
+    """Decoupled direction and norm, as foolbox has it: on the cross-entropy of the margin as two logits."""
     at_least_one(steps=steps)
     made = load().attacks.DDNAttack(init_epsilon=first_radius, steps=steps, gamma=gamma)
     return minimal(model, x, goal, made.run, alone=False)

@@ -129,6 +129,20 @@ def test_a_large_ball_reaches_the_goal(component, norm):
     assert Adversarial(y).reached(model(moved)).float().mean() >= (0.25 if component.options.get("black_box") else 1)
 
 
+@pytest.mark.parametrize("name", ["ddn", "basic_iterative", "fgsm"])
+def test_a_saturated_softmax_stops_no_attack(name):
+    """A margin above 20: the probability of the class is 1 in float32."""
+    x = images(3)
+    model, y = at_distance(linear(2, 28.0), x, 1.0)
+    goal = Adversarial(y)
+    assert goal.margin(model(x)).min() > 20
+    component = catalogue().load("attack", f"foolbox_{name}")
+    if name == "ddn":
+        assert (l2_of(component(model, x, goal)) < 1.1 * distances(model, x, y)).all()
+    else:
+        assert goal.reached(model(component(model, x, goal, norm="l2", radius=0.1))).all()
+
+
 @pytest.mark.parametrize("component", FOUND, ids=lambda c: c.name)
 def test_same_bits_twice_and_in_any_batch_and_nothing_left_behind(component):
     model, x = wide()

@@ -170,6 +170,18 @@ def test_slow_twin():
         assert torch.allclose(found[i : i + 1], want, atol=1e-6)
 
 
+def test_the_best_on_the_way_is_kept_and_not_the_last():
+    """The valley lies at 0.505: from 0.5 the steps go to 0.507, where it is lower, and back to 0.5."""
+
+    def valley(x):
+        return torch.stack([(x.flatten(1).mean(1) - 0.505).abs() + 0.1, torch.zeros(len(x))], 1)
+
+    x = torch.full((1, 3, 8, 8), 0.5)
+    moved = pgd(valley, x, Adversarial(torch.zeros(1, dtype=torch.long)), norm="linf", radius=0.01, steps=2,
+                step_size=0.7, start_at_random=False)  # fmt: skip
+    assert float(moved.mean()) == pytest.approx(0.507, abs=1e-5)
+
+
 def test_no_host_synchronisation_path_gives_the_same(monkeypatch):
     """On a GPU every image is worked on to the end; what comes back is the same."""
     x, model = images(), linear(5, 8.0)
