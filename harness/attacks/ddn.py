@@ -21,22 +21,22 @@ def ddn(
     start: Tensor | None = None,
     *,
     steps: int = 60,
-    first_radius: float = 1.0,
+    first_radius: float | None = None,
     gamma: float = 0.08,
     last_gamma: float = 0.001,
 ) -> Found:
     """Return the smallest perturbation seen that reaches the goal, for images x (B,C,H,W) in [0,1].
 
-    The direction follows the goal's margin downwards; the radius (L2, `first_radius` at first) shrinks by `gamma`
-    where the goal is reached and grows by it where not. The moved image is clipped to [0,1]. Images that reach the
-    goal as they are cost one pass. `start` (B,C,H,W) holds what another attack has found, 0 where nothing: those
-    images begin there.
+    The direction follows the goal's margin downwards; the radius (L2, at first `first_radius` or, without it, how far
+    the boundary is by the gradient) shrinks by `gamma` where the goal is reached and grows by it where not. The moved
+    image is clipped to [0,1]. Images that reach the goal as they are cost one pass. `start` (B,C,H,W) holds what
+    another attack has found, 0 where nothing: those images begin there.
 
     Departures from the paper: it climbs the cross-entropy, the margin serves every goal and does not vanish where the
     model is sure; its steps fall from an L2 length of 1 to 0.01, here from the whole radius to a hundredth of it, so
     that images near and far from their boundary are treated alike; its gamma is 0.05 throughout, here it falls by a
-    cosine to `last_gamma`, without which the result is on average half of gamma too long (as in Pintor 2021,
-    arXiv:2102.12827).
+    cosine to `last_gamma`, without which the result is on average half of gamma too long; its first radius is 1 (both
+    as in Pintor 2021, arXiv:2102.12827).
     """
     if steps < 1:
         raise UsageError(f"steps: expected at least 1, got {steps}.")
@@ -45,7 +45,7 @@ def ddn(
     def search(rows: Tensor, goal: Goal) -> Record:
         return _search(model, x[rows], goal, first[rows], steps, first_radius, gamma, last_gamma)
 
-    return from_the_start(model, x, goal, search, cost=steps + 1, steps=steps)
+    return from_the_start(model, x, goal, search, cost=steps + 2, steps=steps)
 
 
 def _length(values: Tensor) -> Tensor:
@@ -54,13 +54,21 @@ def _length(values: Tensor) -> Tensor:
     return peak * (values / peak).flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp(min=torch.finfo(values.dtype).tiny)
 
 
+def _to_boundary(model: nn.Module, x: Tensor, goal: Goal) -> Tensor:
+    """Return the L2 distance to the boundary of the linearised model, (B,1,1,1), at most that of black and white."""
+    gradient, _ = look(model, x, goal, "margin")
+    with torch.no_grad():
+        margin = goal.margin(model(x)).view(-1, 1, 1, 1)
+    return (margin.abs() / _length(gradient)).clamp(max=x[0].numel() ** 0.5)
+
+
 def _search(
-    model: nn.Module, x: Tensor, goal: Goal, start: Tensor, steps: int, first_radius: float, gamma: float,
-    last_gamma: float,
+    model: nn.Module, x: Tensor, goal: Goal, start: Tensor, steps: int, first_radius: float | None,
+    gamma: float, last_gamma: float,
 ) -> Record:  # fmt: skip
     record, direction = Record(x), start
     warm = start.flatten(1).any(1).view(-1, 1, 1, 1)
-    radius = torch.where(warm, _length(start), first_radius)
+    radius = torch.where(warm, _length(start), _to_boundary(model, x, goal) if first_radius is None else first_radius)
     moved = (x + start).clamp(0, 1)
     for step in range(steps + 1):
         gradient, reached = look(model, moved, goal, "margin")

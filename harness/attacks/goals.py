@@ -113,7 +113,10 @@ class Against(Flip):
 
 
 class TwoLogits(nn.Module):
-    """A model seen through a goal: images (B,C,H,W) to [margin, 0] (B,2), class 0 while the goal is not reached.
+    """A model seen through a goal: images (B,C,H,W) to [margin/2, -margin/2] (B,2), class 0 until it is reached.
+
+    Two logits that differ by the margin, as [margin, 0] would: of that the gradient of float32 cross-entropy is exactly
+    0 from a margin of 17 on, where 1 - p rounds to 0, and attacks that climb it stand still.
 
     With it an attack of a library that knows only classes serves every goal. The images must be those of the goal,
     in its order.
@@ -125,6 +128,6 @@ class TwoLogits(nn.Module):
         self.goal = goal
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [margin, 0]."""
-        margin = self.goal.margin(self.model(x))
-        return torch.stack([margin, torch.zeros_like(margin)], dim=1)
+        """Return [margin/2, -margin/2]."""
+        half = self.goal.margin(self.model(x)) / 2
+        return torch.stack([half, -half], dim=1)

@@ -31,9 +31,7 @@ Run = Callable[[Any, Tensor, Tensor], Tensor | None]  # (foolbox model, images, 
 class Watched(TwoLogits):
     """TwoLogits for a library, which also counts the calls and notes at which of them each image met its goal.
 
-    The margin is split, [margin/2, -margin/2]: of [margin, 0] the gradient of float32 cross-entropy is exactly 0 from a
-    margin of 17 on, where 1 - p rounds to 0, and attacks that climb it stand still. Split, they go on to about 27 in
-    L2, where foolbox takes a gradient's length for at least 1e-12, and to 87 in Linf.
+    foolbox takes a gradient's length for at least 1e-12: its L2 attacks see gradients up to a margin of about 27.
     """
 
     def __init__(self, model: nn.Module, goal: Goal):

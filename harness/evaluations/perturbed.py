@@ -18,6 +18,8 @@ from harness.attacks.strongest import strongest, towards
 from harness.evaluations.subject import Subject
 from harness.types import Batch
 
+CONTROLLED = 8  # images that are attacked without gradients as well
+CLEARLY = 0.95  # a perturbation is clearly smaller than another below this share of it
 LOOKED_AT = 16  # images that are looked at for faults before anything is attacked
 OTHERS = 20  # images that one that no attack fooled is led towards
 RESOLUTION = 0.03  # L2 below which Algorithm 1 errs by several percent (protocol.md, 3)
@@ -34,6 +36,7 @@ class Perturbed:
     subject: Subject
     attacks: dict[str, Any]
     attack: str  # their name in rows
+    control: dict[str, Any]  # attacks without gradients, which should find nothing smaller
     batch: int  # samples attacked at once: what an interrupted attack keeps
 
     def run(self, positions: NDArray[np.int64], goals: Goals, more: More) -> pd.DataFrame:
@@ -109,6 +112,26 @@ class Perturbed:
         for model, mine in self.subject.shares(positions[rows]):
             found += faults(model, x[mine], goal(rows[mine]), exclusive=self.subject.task.exclusive)
         return found
+
+    def beaten(
+        self, positions: NDArray[np.int64], frame: pd.DataFrame, name: str, goal: Callable[[Any], Goal]
+    ) -> list[str]:
+        """Return the note that an attack without gradients found less than those with them, on the first images."""
+        rows = np.flatnonzero(frame[f"rmse:{name}"].to_numpy(np.float64) > 0)[:CONTROLLED]
+        if not self.control or not len(rows):
+            return []
+        part = self.subject.shard("control", lambda: self._control(positions[rows], rows, goal))
+        least = frame[f"rmse:{name}"].to_numpy(np.float64)[rows]
+        found = (part.to_numpy(np.float64) < CLEARLY * least[:, None]).any()
+        return ["a black-box attack beats the white-box ones"] if found else []
+
+    def _control(self, positions: NDArray[np.int64], rows: NDArray[np.int64], goal: Callable[[Any], Goal]) -> Any:
+        batch = self.subject.feed(positions).batch(np.arange(len(rows)))
+        found = {n: np.full(len(rows), np.inf) for n in self.control}
+        for model, mine in self.subject.shares(positions):
+            for n, attack in self.control.items():
+                found[n][mine] = attack(model, batch.x[mine], goal(rows[mine])).rmse.double().cpu().numpy()
+        return pd.DataFrame(found)
 
     def notes(self, frame: pd.DataFrame, goals: Sequence[str], never: Mapping[str, int]) -> list[str]:
         """Return the notes that the perturbations themselves give rise to."""

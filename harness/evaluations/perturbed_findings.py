@@ -60,6 +60,7 @@ class Findings(Perturbed):
             goals["at_half"] = lambda rows: goal(rows, half=True)
         flags = self.flags(positions, goal)
         frame = self.run(positions, goals, lambda rows, batch: self.moved(positions[rows], batch, rows, goal))
+        beaten = self.beaten(positions, frame, "flip", goal)
         never = self.led(
             positions, frame, goals, lambda row: positions[(which == which[row]) & (positions != positions[row])]
         )
@@ -81,7 +82,7 @@ class Findings(Perturbed):
         return Scored(
             table.to_frame(),
             passes=self.passes(frame, list(goals)),
-            flags=tuple(dict.fromkeys([*flags, *self.notes(frame, list(goals), never)])),
+            flags=tuple(dict.fromkeys([*flags, *self.notes(frame, list(goals), never), *beaten])),
             facts=self.facts(frame, list(goals), never),
         )
 

@@ -40,6 +40,7 @@ class Images(Perturbed):
         goals = {name: at(kind) for name, kind in GOALS.items()}
         flags = self.flags(positions, goals["adv"])
         frame = self.run(positions, goals, lambda rows, batch: {})
+        beaten = self.beaten(positions, frame, "adv", goals["adv"])
         never = self.led(positions, frame, goals, lambda row: np.delete(np.roll(positions, -row), 0))
         right = logits.argmax(1) == label
         counts = np.bincount(index.labels[every].argmax(1))
@@ -58,7 +59,7 @@ class Images(Perturbed):
         return Scored(
             table.to_frame(),
             passes=self.passes(frame, list(goals)),
-            flags=tuple(dict.fromkeys([*flags, *self.notes(frame, list(goals), never)])),
+            flags=tuple(dict.fromkeys([*flags, *self.notes(frame, list(goals), never), *beaten])),
             facts=facts,
         )
 

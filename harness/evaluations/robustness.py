@@ -28,6 +28,7 @@ SAMPLING = {"quick": "first_n", "paper": "until_right"}
 IMAGES = {"quick": 100, "paper": 1000}
 PAIRS = {"quick": 8, "paper": 100}  # of each side of each finding
 FINDINGS = {"quick": 2, "paper": None}
+BLACK_BOX = {"quick": "none", "paper": "foolbox_boundary"}
 
 
 @evaluation(
@@ -55,6 +56,11 @@ class Robustness:
     at_half: Literal["profile", "yes", "no"] = setting(
         "profile", source="protocol.md, 3", help="multi-label: also at probability 1/2; default: only in profile paper"
     )
+    black_box: str = setting(
+        "profile", source="protocol.md, 3",
+        help="attack without gradients, tried on the first eight images; none, or a name; default: none (quick), "
+             "foolbox_boundary with 1,000 steps (paper)",
+    )  # fmt: skip
     batch: int = setting(20, unit="images", help="logical batch; part of the key, and what an interrupted attack keeps")
     resamples: int = setting(1000, source="protocol.md, 0", help="bootstrap replicates")
 
@@ -76,24 +82,34 @@ class Robustness:
     def attack_names(self, task: Task, profile: str) -> tuple[str, ...]:
         """Return the names of the attacks, without repetition; multi-label also PGD, for robust AUROC."""
         names = [n for chosen in self.chosen(profile) for n in SETS.get(chosen, (chosen,))]
-        return tuple(dict.fromkeys([*names, *(() if task.exclusive else ("pgd",))]))
+        return tuple(dict.fromkeys([*names, *self.control(profile), *(() if task.exclusive else ("pgd",))]))
+
+    def control(self, profile: str) -> tuple[str, ...]:
+        """Return the name of the attack without gradients, () for none."""
+        chosen = BLACK_BOX[profile] if self.black_box == "profile" else self.black_box
+        return () if chosen == "none" else (chosen,)
 
     def attack_settings(self, profile: str) -> dict[str, dict[str, Any]]:
         """Return the settings that belong to a set: `strong` runs Algorithm 1 by the authors' steps, with clipping."""
-        return {"algorithm1": {"variant": "code", "clip": True}} if "strong" in self.chosen(profile) else {}
+        strong = {"algorithm1": {"variant": "code", "clip": True}} if "strong" in self.chosen(profile) else {}
+        control = {BLACK_BOX["paper"]: {"steps": 1000}} if self.black_box == "profile" and profile == "paper" else {}
+        return strong | control
 
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image, or per pair of image and finding: the smallest RMSE found for each goal."""
-        minimal = {n: a for n, a in subject.attacks.items() if registration(a).get("finds") == "minimal"}
-        wrong = [n for n in subject.attacks if n not in minimal and (subject.task.exclusive or n != "pgd")]
+        profile = subject.profile
+        every = {n: a for n, a in subject.attacks.items() if registration(a).get("finds") == "minimal"}
+        control = {n: every[n] for n in self.control(profile) if n in every}
+        minimal = {n: a for n, a in every.items() if n not in control or n in self.attacks}
+        wrong = [n for n in subject.attacks if n not in every and (subject.task.exclusive or n != "pgd")]
         if wrong or not minimal:
             raise UsageError(
                 "robustness: expected attacks that look for the smallest perturbation, got "
                 f"{', '.join(wrong) or 'none'}. `harness list attacks` shows which do (finds: minimal)."
             )
-        profile = subject.profile
         common: dict[str, Any] = {
-            "subject": subject, "attacks": minimal, "attack": "+".join(self.chosen(profile)), "batch": self.batch,
+            "subject": subject, "attacks": minimal, "control": control, "batch": self.batch,
+            "attack": "+".join(self.chosen(profile)),
         }  # fmt: skip
         if subject.task.exclusive:
             rule = self.sampling if self.sampling != "profile" else SAMPLING[profile]

@@ -200,10 +200,12 @@ def test_sampling_until_enough_are_right():
 
 def test_the_profile_decides_sizes_and_attacks():
     assert Robustness().attack_names(MultiClass(), "quick") == ("deepfool", "ddn")
-    assert Robustness().attack_names(MultiClass(), "paper") == ("deepfool", "ddn", "algorithm1")
+    assert Robustness().attack_names(MultiClass(), "paper") == ("deepfool", "ddn", "algorithm1", "foolbox_boundary")
     assert Robustness().attack_names(MultiLabel(), "quick") == ("deepfool", "ddn", "pgd")
-    assert Robustness().attack_settings("paper") == {"algorithm1": {"variant": "code", "clip": True}}
-    assert Robustness(attacks=("algorithm1",)).attack_settings("paper") == {}
+    assert Robustness().attack_settings("paper") == {
+        "algorithm1": {"variant": "code", "clip": True}, "foolbox_boundary": {"steps": 1000},
+    }  # fmt: skip
+    assert Robustness(attacks=("algorithm1",), black_box="none").attack_settings("paper") == {}
 
 
 class Flagged(Linear):
@@ -239,6 +241,26 @@ def test_each_flag_is_raised_by_a_model_that_has_the_fault(fault):
     assert set(sound) <= {"minima below the attacks' resolution"}
 
 
+def test_a_black_box_attack_that_beats_the_others_is_noted():
+    """Gradients that are masked: the attacks that follow them go a long way round, one that only asks does not."""
+    y = labels_of(Linear(3))
+
+    def long(model, x, goal):
+        found = deepfool(model, x, goal)
+        return dataclasses.replace(found, delta=1.5 * found.delta, rmse=1.5 * found.rmse)
+
+    def control(model, x, goal):
+        return ddn(model, x, goal)
+
+    note = "a black-box attack beats the white-box ones"
+    for first, expected in ((long, True), (deepfool, False)):
+        attacks = {"first": partial(_registered(first)), "asks": _registered(control)}
+        given = subject(Linear(3), one_hot(y), MultiClass(), attacks=attacks)
+        scored = Robustness(images=12, black_box="asks").score(given)
+        assert (note in scored.flags) == expected
+        assert set(scored.facts["adv"]["won"]) == {"first"}  # it controls, it does not take part
+
+
 def test_late_minima_are_noted():
     def slow(model, x, goal):
         found = ddn(model, x, goal)
@@ -250,7 +272,7 @@ def test_late_minima_are_noted():
         .score(subject(Linear(3), one_hot(y), MultiClass(), attacks={"slow": _registered(slow)}))
         .flags
     )
-    assert flags == ("minimum not reached before half of the steps",)
+    assert "minimum not reached before half of the steps" in flags
 
 
 def test_minima_below_the_resolution_are_noted():
@@ -265,6 +287,8 @@ def test_minima_below_the_resolution_are_noted():
 
 
 def _registered(function):
+    if hasattr(function, "__harness__"):
+        return function
     function.__harness__ = {"attack": {"name": function.__name__, "finds": "minimal"}}
     return function
 
