@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,15 @@ def key_of(inputs: Mapping[str, Any]) -> str:
     """
     canonical = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def name_of(method: str, dataset: str, seed: int, key: str) -> str:
+    """Return the id of a run, which is the name of its folder; a method's colons and slashes become hyphens.
+
+    >>> name_of("zoo:torchvision/resnet50", "imagenet", 0, "0a1b")
+    'zoo-torchvision-resnet50-imagenet-s0-0a1b'
+    """
+    return f"{re.sub(r'[:/]+', '-', method)}-{dataset}-s{seed}-{key}"
 
 
 @contextmanager
