@@ -177,6 +177,8 @@ def test_explainer(component: Component):
 
 @of("evaluation")
 def test_evaluation(component: Component, tiny_runs):
+    if not component.options.get("standard"):
+        pytest.skip("by name only: tests/evaluations tests it")
     _, results = tiny_runs
     made = component.load()()
     stages = [s for s in results[0].stages if s.info["evaluation"] == component.name]

@@ -99,7 +99,13 @@ def cells(table: Table, metric: Metric) -> list[dict[str, Any]]:
     options = registration(metric)
     names = (*table.classes, MACRO) if is_per_class(table, metric) else (ALL,)
     return [
-        {**NOWHERE, **condition, "variant": variant, "threshold": threshold, "class_name": name}
+        {
+            **NOWHERE,
+            **condition,
+            "variant": variant or condition.get("variant", ""),
+            "threshold": threshold,
+            "class_name": name,
+        }
         for condition in table.conditions
         for variant in options.get("variants", ("",))
         for threshold in options.get("thresholds", (None,))

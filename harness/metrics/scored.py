@@ -27,7 +27,12 @@ from harness.metrics.cells import (
 )
 from harness.metrics.tables import require, too_few
 
-FIELDS = {"attack": str, "resolution": int, "radius": float}  # what a condition may name, and how it is read
+FIELDS = {
+    "attack": str,
+    "variant": str,
+    "resolution": int,
+    "radius": float,
+}  # what a condition may name, and how it is read
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,7 @@ class ScoreTable:
     ids: NDArray[Any]  # (N,) str
     clusters: NDArray[Any]  # (N,) str: the patient, else the image
     values: dict[str, Floats]  # each (N,C)
-    conditions: Sequence[dict[str, Any]] = (NOWHERE,)  # C times some of attack, resolution, radius
+    conditions: Sequence[dict[str, Any]] = (NOWHERE,)  # C times some of attack, variant, resolution, radius
     class_names: NDArray[Any] | None = None  # (N,) str: the class that a sample was scored for, where there is one
     classes: tuple[str, ...] = ()  # their names, in the dataset's order
     task: str = ""
