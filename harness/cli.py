@@ -20,7 +20,7 @@ from harness import __version__
 from harness.errors import HarnessError, UsageError
 
 PATH = click.Path(path_type=Path)
-LISTS = ("methods", "datasets", "models", "explainers", "metrics", "attacks", "scores", "evaluations", "runs")
+LISTS = ("methods", "datasets", "models", "explainers", "metrics", "attacks", "scores", "evaluations", "zoo", "runs")
 
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(), metavar="FILE_OR_DIR", help="Also load this plug-in."
@@ -91,7 +91,11 @@ def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @main.command()
-@click.option("--method", required=True, help="Training method; `harness list methods` shows all.")
+@click.option(
+    "--method",
+    required=True,
+    help="Training method (`harness list methods`), or a network trained elsewhere: zoo:... (`harness list zoo`).",
+)
 @click.option("--dataset", required=True, help="Dataset; `harness list datasets` shows all.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")
 @click.option(
@@ -154,12 +158,16 @@ def _clean(options: dict[str, Any]) -> dict[str, Any]:
 def list_(what: str, runs_dir: Path, plugins: tuple[str, ...], as_json: bool) -> None:
     """List what can be named, with its source.
 
-    KIND is one of methods, datasets, models, explainers, metrics, attacks, scores, evaluations, runs.
+    KIND is one of methods, datasets, models, explainers, metrics, attacks, scores, evaluations, zoo (networks trained
+    elsewhere, for --method), runs.
     """
     from harness import listing
 
-    entries = listing.runs(runs_dir) if what == "runs" else listing.components(what.removesuffix("s"), plugins)
+    places = {"runs": lambda: listing.runs(runs_dir), "zoo": listing.zoo}
+    entries = places[what]() if what in places else listing.components(what.removesuffix("s"), plugins)
     click.echo(json.dumps(entries, indent=1) if as_json else listing.table(entries))
+    if what == "methods" and not as_json:
+        click.echo("\nAlso zoo:<network>, trained elsewhere and loaded from a file: `harness list zoo` shows them.")
 
 
 @main.command()

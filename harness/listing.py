@@ -15,6 +15,7 @@ from harness.errors import UsageError, closest
 from harness.plugins import KINDS, catalogue
 from harness.record import from_run
 from harness.store import runs as stored_runs
+from harness.zoo import names
 
 
 def components(kind: str, plugins: Sequence[str]) -> list[dict[str, Any]]:
@@ -23,6 +24,11 @@ def components(kind: str, plugins: Sequence[str]) -> list[dict[str, Any]]:
         {"name": c.name, "summary": c.summary, "source": c.source, "file": _short(c.file), **c.options}
         for c in catalogue(plugins).of(kind)
     ]
+
+
+def zoo() -> list[dict[str, Any]]:
+    """Return every network trained elsewhere that can be named as a method."""
+    return names.every()
 
 
 def _short(path: Path) -> str:

@@ -14,6 +14,8 @@ from harness.data.dataset import Dataset
 from harness.errors import UsageError
 from harness.plugins import Catalogue, Component, catalogue
 from harness.recipe import Supervised
+from harness.zoo import names as zoo
+from harness.zoo.network import Network
 
 STANDARD_EXPLAINERS = ("cam", "saliency")  # protocol.md, 7; the reference rows are added wherever a map is scored
 STANDARD_EVALUATIONS = ("classification", "localisation", "robustness", "insertion_deletion")  # protocol.md, 7
@@ -93,6 +95,7 @@ class Plan:
     attacks: dict[str, Part] = field(default_factory=dict)  # those that the evaluations ask for
     before: Plan | None = None
     missing: dict[str, str] = field(default_factory=dict)  # standard evaluations that cannot be run, and why
+    network: Network | None = None  # trained elsewhere: it stands for method and model
 
     @property
     def recipe(self) -> Supervised:
@@ -143,11 +146,14 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
         raise UsageError(f"--limit {spec.limit}: expected at least 1 sample.")
     if spec.checkpoint is not None and not spec.checkpoint.is_file():
         raise UsageError(f"--checkpoint {spec.checkpoint}: expected a file of weights, nothing is there.")
-    chain = _chain(found, spec.method, (*spec.config, *spec.sets))
+    network = zoo.find(spec.method, spec.dataset) if zoo.named(spec.method) else None
+    spec = _of_network(spec, network) if network else spec
+    chain = [network.method] if network else _chain(found, spec.method, (*spec.config, *spec.sets))
     dataset = found.find("dataset", spec.dataset)
     dataset_class = dataset.load()
     explainers, references, evaluations, missing = _selected(spec, found)
-    model = found.find("model", spec.model or _architecture(chain) or dataset_class.default_model)
+    named_model = spec.model or _architecture(chain) or dataset_class.default_model
+    model = network.model if network else found.find("model", named_model)
     named = [chain[0], dataset, model, *explainers, *evaluations]
     attacks = found.of("attack") if any(c.options.get("attacks") for c in evaluations) else []
     added = [*references, *chain[1:], *attacks]  # a bare `field=value` is never theirs
@@ -192,11 +198,25 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
             attacks={c.name: part(c, loaded[c.name], *defaults[c.name]) for c in attacks if c.name in attacking},
             before=before,
             missing=missing,
+            network=network,
         )
     assert before is not None
     if spec.checkpoint is not None:
         return dataclasses.replace(before, before=None)
     return before
+
+
+def _of_network(spec: RunSpec, network: Network) -> RunSpec:
+    """Return the spec with the network's name in full; raises `UsageError` for what only a training could use."""
+    given = {
+        "--model": spec.model if spec.model != network.architecture else None,
+        "--checkpoint": spec.checkpoint,
+        "--seed": spec.seed or None,
+    }
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option} {value}: {network.name} is one trained network. Leave {option} out.")
+    return dataclasses.replace(spec, method=network.name)
 
 
 def _attack_names(evaluation: Part, data: Dataset, profile: str) -> tuple[str, ...]:

@@ -21,19 +21,20 @@ from harness.errors import HarnessError, UsageError
 from harness.evaluations import gallery
 from harness.evaluations.subject import Scored, Subject
 from harness.fit.loop import FIT_VERSION
-from harness.models import checkpoint
 from harness.models.classifier import Classifier
 from harness.plan import Part, Plan, RunSpec, make
 from harness.record import Result, from_run
 from harness.rows import PROTOCOL_VERSION, Row
-from harness.store import RunFolder, find_run, key_of, write_stage
-from harness.trained import Work, device_name, finished, load, models_of
+from harness.store import RunFolder, find_run, key_of, name_of, write_stage
+from harness.trained import Work, device_name, finished, load, models_of, weights_of
 
 
 def execute(spec: RunSpec, reporter: Reporter) -> list[Result]:
     """Make or finish the run that `spec` names, and the runs it starts from; return them, first started first."""
     plan = make(spec)
     compute = devices.resolve(spec.device, spec.precision)
+    if weights := weights_of(plan):
+        weights.digest()  # wrong or absent files are said before the data are prepared
     prepared = prepare_data(plan, reporter)
     return _execute(plan, prepared, compute, reporter)
 
@@ -55,12 +56,12 @@ def _execute(plan: Plan, prepared: Prepared, compute: Compute, reporter: Reporte
     start = earlier[-1] if earlier else None
     key = fit_key(plan, prepared, compute, start.info["fit"]["key"] if start else None)
     spec = plan.spec
-    if spec.checkpoint and prepared.index.crossfitted:
+    if (weights := weights_of(plan)) and prepared.index.crossfitted:
         raise UsageError(
-            f"--checkpoint: the cross-fitted split needs {prepared.index.folds} models, each without the patients it "
-            "is scored on; one file of weights is one model. Use the official split."
+            f"{weights.network}: the cross-fitted split needs {prepared.index.folds} models, each without the patients "
+            "it is scored on; one file of weights is one model. Use the official split."
         )
-    folder = RunFolder(spec.runs_dir / f"{spec.method}-{spec.dataset}-s{spec.seed}-{key}")
+    folder = RunFolder(spec.runs_dir / name_of(spec.method, spec.dataset, spec.seed, key))
     work = Work(plan, prepared, compute, folder, key, reporter)
     with folder.lock(), _status(folder):
         if spec.existing == "redo":
@@ -123,6 +124,7 @@ def _mark(folder: RunFolder, status: str, message: str) -> None:
 
 def fit_key(plan: Plan, prepared: Prepared, compute: Compute, start: str | None) -> str:
     """Return the key of the fit: all that can change the weights, but for the device."""
+    weights = weights_of(plan)
     return key_of(
         {
             "stage": "fit",
@@ -135,7 +137,7 @@ def fit_key(plan: Plan, prepared: Prepared, compute: Compute, start: str | None)
             "seed": plan.spec.seed,
             "precision": compute.precision,
             "start_from": start,
-            "checkpoint": checkpoint.digest(plan.spec.checkpoint) if plan.spec.checkpoint else None,
+            "checkpoint": weights.digest() if weights else None,
         }
     )
 
@@ -272,7 +274,7 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
     plan, spec = work.plan, work.plan.spec
     flags = [*scored.flags, *work.prepared.index.notes]
     flags += ["partial"] if spec.limit is not None else []
-    flags += ["loaded"] if spec.checkpoint or (finished(work.folder.fit) or {}).get("loaded") else []
+    flags += ["loaded"] if weights_of(plan) or (finished(work.folder.fit) or {}).get("loaded") else []
     common = {
         "run_id": work.folder.run_id,
         "evaluation": part.component.name,

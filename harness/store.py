@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,15 @@ def key_of(inputs: Mapping[str, Any]) -> str:
     """
     canonical = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def name_of(method: str, dataset: str, seed: int, key: str) -> str:
+    """Return the id of a run, which is the name of its folder; a method's colons and slashes become hyphens.
+
+    >>> name_of("zoo:torchvision/resnet50", "imagenet", 0, "0a1b")
+    'zoo-torchvision-resnet50-imagenet-s0-0a1b'
+    """
+    return f"{re.sub(r'[:/]+', '-', method)}-{dataset}-s{seed}-{key}"
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from harness.plan import Plan
 from harness.record import Result
 from harness.rng import seed_for
 from harness.store import RunFolder, read_json, write_bytes, write_json
+from harness.zoo.files import WeightFiles
 
 WEIGHTS = "model.safetensors"
 
@@ -36,6 +37,14 @@ class Work:
     folder: RunFolder
     fit_key: str
     reporter: Reporter
+
+
+def weights_of(plan: Plan) -> WeightFiles | None:
+    """Return the files that are loaded instead of training: the network's, or --checkpoint."""
+    path = plan.spec.checkpoint
+    if plan.network or path is None:
+        return plan.network.weights if plan.network else None
+    return WeightFiles("--checkpoint", (path.parent,), (path.name,), "", lambda _: checkpoint.read_state(path))
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
@@ -100,18 +109,18 @@ def _ready(model: Classifier, compute: Compute) -> Classifier:
 
 
 def _fit(work: Work, start: Result | None, fold: int) -> Classifier:
-    """Return the model of one fold: reused, loaded from --checkpoint, or trained now."""
-    spec, folder = work.plan.spec, _folder(work.folder.fit, work, fold)
+    """Return the model of one fold: reused, loaded from a file, or trained now."""
+    folder, weights = _folder(work.folder.fit, work, fold), weights_of(work.plan)
     if finished(folder):
         return _loaded(work, fold)
     model = _build(work, fold)
-    if spec.checkpoint:
-        checkpoint.load_into(model, checkpoint.read_state(spec.checkpoint), spec.checkpoint)
-        summary: dict[str, Any] = {"loaded": spec.checkpoint.name, "seconds": 0.0}
+    if weights:
+        checkpoint.load_into(model, weights.state(), weights.place)
+        summary: dict[str, Any] = {"loaded": weights.label, "loaded_sha256": weights.digest(), "seconds": 0.0}
     else:
         if start:
-            weights = _folder(start.source / "fit", work, fold) / WEIGHTS
-            checkpoint.load_into(model, checkpoint.read_state(weights), weights)
+            begin = _folder(start.source / "fit", work, fold) / WEIGHTS
+            checkpoint.load_into(model, checkpoint.read_state(begin), begin)
         summary = _train(work, model, fold)
     with devices.memory_advice(work.plan.recipe.batch_size):
         checkpoint.save(model, folder / WEIGHTS)

@@ -13,6 +13,7 @@ from harness.metrics import (
     alignment,
     ara,
     auroc,
+    autoattack,
     average_precision,
     calibration,
     gradient_bound,
@@ -22,6 +23,7 @@ from harness.metrics import (
     robust_accuracy,
 )
 from harness.metrics.alignment import AlignmentTable
+from harness.metrics.autoattack import AutoAttackTable
 from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
 from harness.metrics.gradient_bound import GradientBoundTable
 from harness.metrics.robust_accuracy import RobustAccuracyTable
@@ -37,6 +39,7 @@ MODULES = (  # in the order of their columns
     pointing,
     ara,
     robust_accuracy,
+    autoattack,
     gradient_bound,
     alignment,
 )
@@ -47,6 +50,7 @@ TABLES = {  # by the evaluation that fills them
         LocalisationTable,
         RobustnessTable,
         RobustAccuracyTable,
+        AutoAttackTable,
         GradientBoundTable,
         AlignmentTable,
     )

@@ -29,7 +29,26 @@ def read_state(path: Path) -> dict[str, Tensor]:
     not looked up, and one that it wants called is refused. Raises `UsageError` for that, for a missing, empty or
     truncated file, and for a web page saved as weights.
     """
+    return _tensors(read_content(path), Path(path))
+
+
+def read_content(path: Path) -> object:
+    """Return what a file of weights holds, wrappers and all: for libraries that unwrap it themselves.
+
+    As `read_state`, but that a pickle may hold more than tensors by name.
+    """
     path = Path(path)
+    start = beginning(path)
+    if start[8:9] == b"{" or path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise _damaged(path, error) from None
+    return _read_pickle(path)
+
+
+def beginning(path: Path) -> bytes:
+    """Return the first bytes of a file of weights; `UsageError` for none, an empty one, a web page, an LFS pointer."""
     if not path.is_file():
         raise UsageError(f"{path}: expected a file of weights, found {'a folder' if path.is_dir() else 'nothing'}.")
     with path.open("rb") as file:
@@ -41,14 +60,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"{path}: expected weights, got a downloaded page (HTML). Download the file behind the page.")
     if text.startswith(b"version https://git-lfs"):
         raise UsageError(f"{path}: expected weights, got a Git LFS pointer. Fetch the file itself (git lfs pull).")
-    if start[8:9] == b"{" or path.suffix == ".safetensors":
-        try:
-            state: object = load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise _damaged(path, error) from None
-    else:
-        state = _read_pickle(path)
-    return _tensors(state, path)
+    return start
 
 
 def load_into(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -1,0 +1,5 @@
+"""Networks that were trained elsewhere: `zoo:robustbench/...`, `zoo:torchvision/...`, `zoo:pyautoattack/...`.
+
+A network stands where a method and its architecture stand; its weights come from a file, which is never downloaded
+silently. Naming and listing load neither torch nor the libraries.
+"""
