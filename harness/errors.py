@@ -14,6 +14,10 @@ class HarnessError(Exception):
     exit_status = 4
 
 
+class NothingToScoreError(HarnessError):
+    """An evaluation has found that this run cannot be scored by it; the message says why. The run goes on without."""
+
+
 class UsageError(HarnessError):
     """The command or its input is wrong (exit status 2)."""
 

@@ -17,7 +17,7 @@ from harness.data.cache import Prepared, prepare
 from harness.data.index import SPLITS
 from harness.data.roots import find_root
 from harness.device import Compute
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, NothingToScoreError, UsageError
 from harness.evaluations import gallery
 from harness.evaluations.subject import Scored, Subject
 from harness.fit.loop import FIT_VERSION
@@ -192,7 +192,10 @@ def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
                 label = f"{name}-{explainer.component.name}"
                 missing[label] = f"{plan.model.component.name} has no exact class activation map; gradcam needs none"
                 continue
-            _stage(work, models, part, explainer)
+            try:
+                _stage(work, models, part, explainer)
+            except NothingToScoreError as why:
+                missing[name] = str(why)
     before = work.folder.info.get("missing_evaluations", {})
     done = {s.info["evaluation"] for s in work.folder.stages()}
     work.folder.update(missing_evaluations={k: v for k, v in {**before, **missing}.items() if k not in done})

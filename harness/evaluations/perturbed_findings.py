@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.attacks.goals import Against, Flip, Goal
-from harness.errors import UsageError
+from harness.errors import NothingToScoreError
 from harness.evaluations.operating import MINIMUM, points
 from harness.evaluations.perturbed import Perturbed
 from harness.evaluations.subject import Scored, fixed_order
@@ -38,11 +38,7 @@ class Findings(Perturbed):
         positions, which, reasons = self.sample(classes, point)
         names = np.array(index.classes)[classes]
         if not len(positions):
-            raise UsageError(
-                "robustness: no finding can be scored: "
-                + "; ".join(f"{n}: {why}" for n, why in reasons.items())
-                + ". Train or test on more images."
-            )
+            raise NothingToScoreError("; ".join(f"{n}: {why}" for n, why in reasons.items()))
         positive = index.labels[positions, classes[which]] == 1
         logit = point[subject.fold[positions], which]
         device = subject.compute.device

@@ -15,7 +15,7 @@ from harness.attacks.pgd import pgd
 from harness.data.cache import Prepared
 from harness.data.index import Index
 from harness.device import resolve
-from harness.errors import UsageError
+from harness.errors import NothingToScoreError, UsageError
 from harness.evaluations.robustness import Robustness
 from harness.evaluations.subject import Subject, fixed_order
 from harness.metrics.ara import area
@@ -182,7 +182,7 @@ def test_a_finding_without_an_operating_point_says_why():
     model = Linear(3)
     labels, _ = findings_of(model)
     split = ["validation" if i < 12 else "test" for i in range(4 * N)]
-    with pytest.raises(UsageError, match=r"no finding can be scored: a: no operating point: fewer than 10"):
+    with pytest.raises(NothingToScoreError, match=r"^a: no operating point: fewer than 10 .*; b: no operating"):
         Robustness(pairs=10).score(subject(model, labels, MultiLabel(), split=split))
 
 
