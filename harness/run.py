@@ -264,6 +264,7 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
 
 def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scored) -> list[Row]:
     plan, spec = work.plan, work.plan.spec
+    attacks = [f"{name}({p.changed})" for name, p in plan.attacks_of(part).items() if p.changed]
     flags = [*scored.flags, *work.prepared.index.notes]
     flags += ["partial"] if spec.limit is not None else []
     flags += ["loaded"] if spec.checkpoint or (finished(work.folder.fit) or {}).get("loaded") else []
@@ -276,7 +277,7 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
         "split": "cross_fitted" if work.prepared.index.crossfitted else "test",
         "size": plan.data.size,
         "profile": spec.profile,
-        "evaluation_settings": part.changed,
+        "evaluation_settings": ", ".join(filter(None, (part.changed, *attacks))),
         "method": spec.method,
         "model": plan.model.component.name,
         "settings": ", ".join(filter(None, (plan.method.changed, plan.model.changed))),

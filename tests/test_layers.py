@@ -24,6 +24,7 @@ BANDS = [
 LEVEL = {name: level for level, names in enumerate(BANDS) for name in names}
 TORCH_FREE = {*BANDS[0], "report", "publish", "compare", "listing", "pages", "commands", "cli"}
 SIBLINGS = BANDS[2]
+EXCEPTIONS = {("explainers/adversarial.py", "attacks")}  # its explanation is an attack
 
 
 def modules() -> list[Path]:
@@ -66,7 +67,7 @@ def test_arrows_point_downwards(path: Path):
         theirs = parts[1]
         assert theirs != "api", f"{path}: nothing in harness imports harness.api"
         assert LEVEL[theirs] <= LEVEL[mine], f"{path}: {mine} imports {theirs}, which lies above it"
-        if mine in SIBLINGS and theirs in SIBLINGS:
+        if mine in SIBLINGS and theirs in SIBLINGS and (str(path.relative_to(PACKAGE)), theirs) not in EXCEPTIONS:
             assert mine == theirs, f"{path}: siblings never import each other"
 
 

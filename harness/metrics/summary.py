@@ -9,12 +9,15 @@ import numpy as np
 
 from harness import stats
 from harness.errors import UsageError
-from harness.metrics import auroc, average_precision, calibration, localisation, pointing, predictions
+from harness.metrics import auroc, average_precision, calibration, explanations, localisation, pointing, predictions
 from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
+from harness.metrics.explanations import ExplanationTable
 from harness.metrics.tables import ClassificationTable, LocalisationTable
 
-MODULES = (auroc, average_precision, calibration, predictions, localisation, pointing)
-TABLES = {t.evaluation: t for t in (ClassificationTable, LocalisationTable)}  # by the evaluation that fills them
+MODULES = (auroc, average_precision, calibration, predictions, localisation, pointing, explanations)
+TABLES = {
+    t.evaluation: t for t in (ClassificationTable, LocalisationTable, ExplanationTable)
+}  # by the evaluation that fills them
 
 
 def builtin() -> list[Metric]:
