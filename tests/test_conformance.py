@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from examples import EXAMPLE_SETTINGS, EXAMPLES
 
 from harness.config import build, fields_of
+from harness.console import Reporter
 from harness.data.batches import feed
 from harness.data.cache import DatasetSpec, prepare
 from harness.data.index import SPLITS, problems
@@ -18,8 +20,10 @@ from harness.device import resolve
 from harness.errors import UsageError
 from harness.fit.loop import train
 from harness.models.classifier import Classifier
+from harness.plan import STANDARD_EVALUATIONS
 from harness.plugins import Component, catalogue
 from harness.recipe import Supervised
+from harness.run import evaluate
 from harness.tasks import MultiClass, MultiLabel
 
 FOUND = catalogue(os.environ.get("HARNESS_TEST_PLUGINS", "").split())
@@ -175,11 +179,20 @@ def test_explainer(component: Component):
         assert torch.allclose(explainer(model, x, target, seeds=seeds).heat, found.heat, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def evaluated(tiny_runs, tmp_path_factory):
+    """Return a copy of the first tiny run that also has, on four samples, what is evaluated by name only."""
+    runs_dir = tmp_path_factory.mktemp("by-name")
+    _, (first, *_) = tiny_runs
+    shutil.copytree(first.source, runs_dir / first.run_id)
+    names = tuple(c.name for c in FOUND.of("evaluation") if c.name not in STANDARD_EVALUATIONS)
+    return evaluate(first.run_id, {"evaluations": names, "limit": 4}, runs_dir, Reporter(quiet=True))
+
+
 @of("evaluation")
-def test_evaluation(component: Component, tiny_runs):
-    _, results = tiny_runs
+def test_evaluation(component: Component, evaluated):
     made = component.load()()
-    stages = [s for s in results[0].stages if s.info["evaluation"] == component.name]
+    stages = [s for s in evaluated.stages if s.info["evaluation"] == component.name]
     assert stages
     for stage in stages:
         small = type(made)(resamples=50)

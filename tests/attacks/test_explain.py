@@ -74,6 +74,53 @@ def test_never_beyond_rho_and_always_an_image(exclusive, direction, rho, steps):
     assert steps == 1 or (sign * (goal.margin(network()(x + found.delta)) - goal.margin(network()(x))) > 0).all()
 
 
+class Hill(nn.Module):
+    """A logit that is highest where the mean is 0.51."""
+
+    def forward(self, x):
+        return -1000 * (x.flatten(1).mean(1, keepdim=True) - 0.51).square()
+
+
+class Tiring(nn.Module):
+    """A logit that turns and falls with every look, so that the first one at rho is the best."""
+
+    looks = 0
+
+    def forward(self, x):
+        self.looks += 1
+        weight = torch.linspace(-1, 1, x[0].numel())
+        return (x.flatten(1) @ (1 + self.looks * weight))[:, None] - 1000 * self.looks
+
+
+class Watched(nn.Module):
+    """A model that keeps what it is shown and what it says."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.seen, self.said = model, [], []
+
+    def forward(self, x):
+        said = self.model(x)
+        self.seen.append(x.detach())
+        self.said.append(said[:, 0].detach())
+        return said
+
+
+@pytest.mark.parametrize(("model", "rho"), [(network(), 0.1), (Hill(), 0.0105), (Tiring(), 0.1)])
+def test_of_all_that_lay_at_rho_the_one_that_moved_the_class_most_is_returned(model, rho):
+    x, goal = torch.full((3, 3, 8, 8), 0.5), of_class(torch.zeros(3).long(), exclusive=False)
+    x += 0.001 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+    watched = Watched(model)
+    found = explain(watched, x, goal, rho=rho, direction="plus")
+    deltas, margins = torch.stack(watched.seen) - x, torch.stack(watched.said)  # (steps,B,C,H,W), (steps,B)
+    at_rho = torch.stack([rmse(d) for d in deltas]) > rho * (1 - 1e-4)
+    assert at_rho.any(0).all()
+    best = margins.where(at_rho, -torch.inf).argmax(0)
+    torch.testing.assert_close(found.delta, deltas[best, range(3)], rtol=0, atol=1e-6)
+    if isinstance(model, Hill):
+        assert (margins[best, range(3)] < margins.max(0).values - 1e-5).all(), "nearer than rho there was a better one"
+
+
 def test_an_image_does_not_depend_on_its_batch():
     x, goal = images(), of_class(torch.arange(12) % 5, exclusive=True)
     whole = explain(network(), x, goal, rho=0.1, direction="plus").delta
