@@ -21,6 +21,7 @@ NOTES: dict[str, str] = {
     "partial": "only a part of the samples was scored (--limit): shown, never ranked or published",
     "subset": "a subset of the dataset's images",
     "trained on official test images": "a cross-fitted run: each image is scored by a model that did not see it",
+    "beyond rho": "an adversarial explanation whose RMSE exceeds rho, as the authors' program allows",
     "loaded": "the weights were loaded from a file, not trained here",
     "adversarial loss not falling": "steps down the gradient do not lower the mean margin: attacks may be misled",
     "a black-box attack beats the white-box ones": "gradients may be masked: the figures are too high",

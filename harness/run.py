@@ -269,12 +269,9 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
     work.folder.forget_shards(name, key)
 
 
-def _changed_attacks(plan: Plan, part: Part) -> list[str]:
-    return [f"{name}.{text}" for name, p in plan.attacks_of(part).items() for text in p.changed.split(", ") if text]
-
-
 def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scored) -> list[Row]:
     plan, spec = work.plan, work.plan.spec
+    attacks = [f"{name}({p.changed})" for name, p in plan.attacks_of(part).items() if p.changed]
     flags = [*scored.flags, *work.prepared.index.notes]
     flags += ["partial"] if spec.limit is not None else []
     flags += ["loaded"] if weights_of(plan) or (finished(work.folder.fit) or {}).get("loaded") else []
@@ -287,7 +284,7 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
         "split": "cross_fitted" if work.prepared.index.crossfitted else "test",
         "size": plan.data.size,
         "profile": spec.profile,
-        "evaluation_settings": ", ".join(filter(None, (part.changed, *_changed_attacks(plan, part)))),
+        "evaluation_settings": ", ".join(filter(None, (part.changed, *attacks))),
         "method": spec.method,
         "model": plan.model.component.name,
         "settings": ", ".join(filter(None, (plan.method.changed, plan.model.changed))),

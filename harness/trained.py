@@ -93,6 +93,7 @@ def _build(work: Work, fold: int) -> Classifier:
     )
     model = work.plan.recipe.adapt(model)
     assert isinstance(model, Classifier)
+    model.exclusive = data.task.exclusive
     return model
 
 

@@ -32,3 +32,4 @@ class Explanation:
     heat: Tensor  # (B,h,w) float, larger = more important, at the map's native resolution
     forwards: float = 0.0  # model passes per image: forward only
     backwards: float = 0.0  # model passes per image: forward and backward
+    image: Tensor | None = None  # (B,C,H,W): the explanation itself, where it is an image (adversarial); else None

@@ -20,6 +20,7 @@ from harness.device import resolve
 from harness.errors import UsageError
 from harness.fit.loop import train
 from harness.models.classifier import Classifier
+from harness.plan import STANDARD_EVALUATIONS
 from harness.plugins import Component, catalogue
 from harness.recipe import Supervised
 from harness.run import evaluate
@@ -178,16 +179,21 @@ def test_explainer(component: Component):
         assert torch.allclose(explainer(model, x, target, seeds=seeds).heat, found.heat, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def evaluated(tiny_runs, tmp_path_factory):
+    """Return a copy of the first tiny run that also has, on four samples, what is evaluated by name only."""
+    runs_dir = tmp_path_factory.mktemp("by-name")
+    _, (first, *_) = tiny_runs
+    shutil.copytree(first.source, runs_dir / first.run_id)
+    names = tuple(c.name for c in FOUND.of("evaluation") if c.name not in STANDARD_EVALUATIONS)
+    return evaluate(first.run_id, {"evaluations": names, "limit": 4}, runs_dir, Reporter(quiet=True))
+
+
 @of("evaluation")
-def test_evaluation(component: Component, tiny_runs, tmp_path: Path):
-    runs_dir, results = tiny_runs
-    made, result = component.load()(), results[0]
-    if not component.options["standard"]:  # by name only: added to a copy of the run
-        shutil.copytree(runs_dir, tmp_path / "runs")
-        changes = {"evaluations": (component.name,), "sets": (f"{component.name}.resamples=50",)}
-        result = evaluate(result.run_id, changes, tmp_path / "runs", Reporter(quiet=True))
-    stages = [s for s in result.stages if s.info["evaluation"] == component.name]
-    if reason := result.info["missing_evaluations"].get(component.name):
+def test_evaluation(component: Component, evaluated):
+    made = component.load()()
+    stages = [s for s in evaluated.stages if s.info["evaluation"] == component.name]
+    if reason := evaluated.info["missing_evaluations"].get(component.name):
         pytest.skip(f"not for the example: {reason}")
     assert stages
     for stage in stages:

@@ -22,6 +22,11 @@ from harness.plugins import attack
 TINY = 1e-8  # the authors' guard against a gradient of 0: it also shortens the first steps of a very sure network
 
 
+def nearly_unit(direction: Tensor) -> Tensor:
+    """Scale each image of (B,C,H,W) to an RMSE of 1, as the authors' program does: a tiny one stays short."""
+    return direction / (TINY + rmse(direction).view(-1, 1, 1, 1))
+
+
 @attack(
     "algorithm1",
     source="Woods 2019, arXiv:1906.02494, Algorithm 1; variant=code: the authors' program",
@@ -74,8 +79,7 @@ def _search(
             velocity = momentum * velocity + torch.where(inside, 2 * delta, to_l2 * unit(gradient))
             delta = delta - rate * velocity
         elif step < steps:
-            direction = torch.where(inside, -delta, gradient)
-            direction = direction / (TINY + rmse(direction).view(-1, 1, 1, 1))
+            direction = nearly_unit(torch.where(inside, -delta, gradient))
             velocity = momentum * velocity + (1 - momentum) * direction
             delta = delta + lengths[step] * velocity
     return record

@@ -66,13 +66,21 @@ def overlaid(image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> NDArray[np.ui
     return (base * (1 - strength) + _colours()[heat] * strength).round().astype(np.uint8)
 
 
+def _last(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (C,S,S) as (S,S,C), or as (S,S) where there is one channel."""
+    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+
+
 def write(pictures: Sequence[Picture], folder: Path) -> None:
-    """Write gallery.json and, beside it, PNG files of each image, its heat map and the overlay."""
+    """Write gallery.json and, beside it, PNG files of each image, its heat map and overlay, and its other pictures.
+
+    An entry names the file of each kind: `image`, `heat`, `overlay`, and those of `Picture.others`.
+    """
     entries = []
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for number, picture in enumerate(pictures):
-            files = {"image": picture.image[0] if len(picture.image) == 1 else picture.image.transpose(1, 2, 0)}
+            files = {kind: _last(pixels) for kind, pixels in {"image": picture.image, **picture.others}.items()}
             if picture.heat is not None:
                 files["heat"] = picture.heat
                 if picture.overlay:

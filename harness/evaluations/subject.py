@@ -105,6 +105,7 @@ class Picture:
     image: NDArray[np.uint8]  # (C,S,S)
     heat: NDArray[np.uint8] | None = None  # (S,S), 255 = most important
     overlay: bool = True  # draw the heat over the image as well (maps); else the heat alone says it (saliency)
+    others: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # further pictures by kind, (C,S,S) each
 
 
 @dataclass(frozen=True)

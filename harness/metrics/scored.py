@@ -134,12 +134,13 @@ def _condition(column: str) -> dict[str, Any]:
     return {name: FIELDS[name](text) for name, _, text in parts}
 
 
-def mean(table: ScoreTable, metric: Any, weights: Floats) -> Floats:
+def mean(table: ScoreTable, metric: Any, weights: Floats, score: str = "") -> Floats:
     """Return the weighted mean of the metric's score under each condition, (R,C) or with classes (R,C*(V+1)).
 
-    Samples without the score are left out; they are counted in the row.
+    Samples without the score are left out; they are counted in the row. `score` names another one, missing where the
+    metric's is missing, for a metric whose variants read several.
     """
-    array = table.values[registration(metric)["score"]]  # (N,C)
+    array = table.values[score or registration(metric)["score"]]  # (N,C)
     if not is_per_class(table, metric):
         return means(array, weights)
     assert table.class_names is not None

@@ -16,6 +16,7 @@ from harness.metrics import (
     autoattack,
     average_precision,
     calibration,
+    explanations,
     gradient_bound,
     localisation,
     pointing,
@@ -25,6 +26,7 @@ from harness.metrics import (
 from harness.metrics.alignment import AlignmentTable
 from harness.metrics.autoattack import AutoAttackTable
 from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
+from harness.metrics.explanations import ExplanationTable
 from harness.metrics.gradient_bound import GradientBoundTable
 from harness.metrics.robust_accuracy import RobustAccuracyTable
 from harness.metrics.robustness import RobustnessTable
@@ -42,6 +44,7 @@ MODULES = (  # in the order of their columns
     autoattack,
     gradient_bound,
     alignment,
+    explanations,
 )
 TABLES = {  # by the evaluation that fills them
     t.evaluation: t
@@ -53,6 +56,7 @@ TABLES = {  # by the evaluation that fills them
         AutoAttackTable,
         GradientBoundTable,
         AlignmentTable,
+        ExplanationTable,
     )
 }
 

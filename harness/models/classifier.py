@@ -73,6 +73,7 @@ class Classifier(nn.Module):
         self.features = features
         self.head = head
         self.num_classes = num_classes
+        self.exclusive = True  # one class rules the others out (softmax); the task's, set where a run builds its model
         self.foreign_names = tuple(foreign_names)
 
     @property

@@ -55,7 +55,7 @@ class Pictures:
         return target
 
 
-def _boxes(entry: Mapping[str, Any]) -> list[dict[str, float]]:
+def boxes_of(entry: Mapping[str, Any]) -> list[dict[str, float]]:
     """Return the boxes in percent of the picture; anything that is not four numbers in [0, 1] is left out."""
     found = []
     for box in entry.get("boxes") or ():
@@ -87,7 +87,7 @@ class Neighbours:
         """Sort the finished runs with pictures by dataset, those with faults last."""
         found: dict[tuple[str, ...], list[Result]] = {}
         for r in sorted(results, key=lambda r: (_faulty(r), r.run_id)):
-            if status(r) == FINISHED and any(s.gallery for s in r.stages):
+            if status(r) == FINISHED and pictured(r):
                 found.setdefault(_dataset(r), []).append(r)
         return Neighbours(found)
 
@@ -150,9 +150,9 @@ def gallery(
 
 
 def pictured(result: Result) -> dict[str, StageResult]:
-    """Return explainer -> the stage that holds its pictures, by name; reference rows have none worth showing."""
+    """Return explainer -> the stage that holds its maps, by name; reference rows have none worth showing."""
     stages = {str(s.info.get("explainer", "")): s for s in newest(result.stages) if s.gallery and not is_reference(s)}
-    return dict(sorted(stages.items()))
+    return {name: stages[name] for name in sorted(stages) if name}
 
 
 def column(result: Result, explainer: str, pages: Mapping[str, str]) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _entry(entry: Mapping[str, Any], stage: StageResult, pictures: Pictures, bas
         "why": str(entry.get("why", "")),
         "positive": entry.get("positive"),
         "caption": _caption(entry),
-        "boxes": _boxes(entry),
+        "boxes": boxes_of(entry),
         "image": address["image"],
         "overlay": address["overlay"] or address["heat"],
         "heat": address["heat"] or address["overlay"],

@@ -20,7 +20,9 @@ from harness.report.boards import Board, Cell, ColumnKey
 from harness.report.draws import Draws, draws_of
 
 ALPHA = 0.05
-UNRANKED = ("chance", "at_half")  # variants that measure no merit of a run (protocol.md, 2 and 3)
+UNRANKED = (  # variants that measure no merit of a run (protocol.md, 2, 3 and 5)
+    "chance", "at_half", "before", "after", "gain", "reached",
+)  # fmt: skip
 AGREEMENT = 5e-4  # a stored value further than this from its own samples is not theirs
 
 

@@ -17,7 +17,7 @@ from harness.record import Result, load_all
 from harness.report import gallery, literature, runpage
 from harness.report.boards import Board, boards
 from harness.report.draws import user_cache
-from harness.report.figures import classes, examples, localisation, sweep
+from harness.report.figures import adversarial_explanations, classes, examples, localisation, sweep
 from harness.report.names import file_stems
 from harness.report.ranks import ALPHA, rank_board
 from harness.report.table import board_view, downloadable
@@ -33,6 +33,7 @@ FIGURES = {  # page of a board -> its title
     "classes": "AUROC by class",
     "localisation": "Localisation accuracy over T(IoU)",
     "sweep": "What one setting does",
+    "adversarial_explanations": "Adversarial explanations",
 }
 
 
@@ -161,6 +162,7 @@ def _figures(
         "classes": classes.figure(board, published, pages),
         "localisation": localisation.figure(board, published, pages),
         "sweep": sweep.figure(board, {r.run_id: r for r in results}, pictures, pages, base),
+        "adversarial_explanations": adversarial_explanations.figure(board, pictures, pages, base),
     }
 
 

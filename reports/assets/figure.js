@@ -28,6 +28,18 @@
     harness.download(`${page.name}.csv`, "text/csv;charset=utf-8", harness.csv([columns, ...page.records.map((r) => columns.map((c) => r[c]))]));
   });
   on("json", () => harness.download(`${page.name}.json`, "application/json", JSON.stringify({ board: page.board, rows: page.records }, null, 1)));
+  for (const chooser of document.querySelectorAll("select[data-chooser]")) {
+    const choose = () => document.querySelectorAll(`[data-of="${chooser.dataset.chooser}"]`).forEach((part) => (part.hidden = part.dataset.choice !== chooser.value));
+    chooser.addEventListener("change", choose);
+    choose();
+  }
+  const slider = document.getElementById("shown");
+  const slide = () => {
+    slider.setAttribute("aria-valuetext", `${slider.value} % changed, ${100 - slider.value} % original`);
+    document.querySelector(".explanations").style.setProperty("--cut", `${100 - slider.value}%`);
+  };
+  slider?.addEventListener("input", slide);
+  if (slider) slide();
   harness.pictures();
   all();
 })();

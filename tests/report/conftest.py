@@ -47,6 +47,27 @@ def swept(synthetic, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def explained(synthetic, tmp_path_factory):
+    """Return runs with adversarial explanations of two methods, one of them partial and hostile, and one run without."""
+    runs = tmp_path_factory.mktemp("explained") / "runs"
+    for i, method in enumerate(("baseline", "lipschitz")):
+        run = synthetic.write_run(runs, i, method=method, seed=0, run_id=f"{method}-s0", pictures=False)
+        synthetic.explain(run, i, (*synthetic.CLASSES[:2], HOSTILE) if i else synthetic.CLASSES)
+    synthetic.write_run(runs, 2, seed=0, run_id="plain-s0", pictures=False)
+    return runs
+
+
+@pytest.fixture(scope="session")
+def explained_site(explained, tmp_path_factory):
+    """Return the folder of the report of those runs."""
+    from harness.report.site import build
+
+    return build(
+        explained, None, tmp_path_factory.mktemp("explained-site") / "s", cache=False, resamples=10
+    ).index.parent
+
+
+@pytest.fixture(scope="session")
 def swept_site(swept, tmp_path_factory):
     """Return the folder of the sweep's report."""
     from harness.report.site import build

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from harness.metrics.explanations import ExplanationTable
 from harness.metrics.summary import summarise
 from harness.metrics.tables import FOLDS, LEVELS, ClassificationTable, LocalisationTable, quantise
 from harness.record import from_run, write_record
@@ -101,6 +102,42 @@ def gallery(folder: Path, seed: int, samples: int = 6) -> None:
         entries.append({"id": f"{identity:05d}", "class_name": CLASSES[i % 3], "why": why, "probability": 0.5 + 0.05 * i,
                         "positive": True, "scores": {"iou": 0.1 * i}, "boxes": [[0.2, 0.25, 0.5, 0.7]], **names})  # fmt: skip
     write_json(folder / "gallery" / "gallery.json", entries)
+
+
+def explain(run: RunFolder, number: int, classes: tuple[str, ...] = CLASSES) -> None:
+    """Add adversarial explanations to a run: three fixed samples, the first for all `classes`, the others for two."""
+    rng = np.random.default_rng(number)
+    before = rng.random((3, 1)).repeat(2, 1)
+    after = np.stack([0.5 + before[:, 0] / 2, before[:, 0] / 2], 1)
+    values = {f"{role}_{what}": array for role in ("true", "other")
+              for what, array in (("before", before), ("after", after), ("rmse", np.full((3, 2), 0.1)))}  # fmt: skip
+    conditions = [{"attack": f"explain{sign}", "radius": 0.1} for sign in "+-"]
+    ids = np.array([f"{i:05d}" for i in range(3)])
+    table = ExplanationTable(ids, ids, values, conditions, task="multilabel")
+    info = {"evaluation": table.evaluation, "explainer": "", "key": "k" * 12, "settings": [], "seconds": 1.0,
+            "device": "cpu", "precision": "fp32", "passes": {"forward": 5, "backward": 200}}  # fmt: skip
+    entries = []
+    with run.new_stage(table.evaluation, f"{number:012x}") as folder:
+        method = run.info["spec"]["method"]
+        rows = rows_of(table, run.run_id, table.evaluation, method=method, seed=run.info["spec"]["seed"],
+                       flags=("partial",))  # fmt: skip
+        write_stage(folder, info, rows, table.to_frame())
+        for i, (name, own) in enumerate(zip(ids.tolist(), CLASSES, strict=False)):
+            for order, c in enumerate(dict.fromkeys((own, *(classes if i == 0 else classes[:1])))):
+                kinds = {"image": "image", "plus": "overlay", "plus_difference": "heat", "minus": "overlay",
+                         "minus_difference": "heat"}  # fmt: skip
+                names = {kind: f"{i}-{order}-{kind}.png" for kind in kinds}
+                for k, (kind, look) in enumerate(kinds.items()):
+                    picture(
+                        folder / "gallery" / names[kind], i + (number + k + order) * bool(k), colour=True, kind=look
+                    )
+                reached = {d: {"probability": float(after[i, k]), "rmse": 0.1, "top": [[c, 0.9], ["Mass", 0.1]]}
+                           for k, d in enumerate(("plus", "minus"))}  # fmt: skip
+                entries.append({"id": name, "class_name": c, "own": own, "order": order, "why": "fixed",
+                                "probability": float(before[i, 0]), "positive": c == own, "scores": {},
+                                "boxes": [[0.2, 0.25, 0.5, 0.7]] if c == own else [], "top": [[own, 0.6]],
+                                "explanations": reached, "rho": 0.1, "amplification": 2.5, **names})  # fmt: skip
+        write_json(folder / "gallery" / "gallery.json", entries)
 
 
 def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: str = "", pictures: bool = True,

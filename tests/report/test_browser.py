@@ -7,6 +7,7 @@ import shutil
 from itertools import pairwise
 
 import pytest
+from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -159,16 +160,23 @@ def test_a_run_page_draws_its_charts_and_pictures(browser, site):
     page.close()
 
 
-FIGURES = ("examples", "classes", "localisation", "sweep")
+FIGURES = ("examples", "classes", "localisation", "sweep", "adversarial_explanations")
+
+
+def figure_of(name, swept_site, explained_site):
+    """Return the file of one figure: of the sweep's board, or of the one with adversarial explanations."""
+    folder = explained_site if name == "adversarial_explanations" else swept_site
+    (path,) = (folder / "figures").glob(f"*-{name}.html")
+    return path
 
 
 @pytest.fixture
-def opened(browser, swept_site):
-    """Return a function that opens one figure of the sweep's board."""
+def opened(browser, swept_site, explained_site):
+    """Return a function that opens one figure."""
     pages = []
 
     def open_figure(name):
-        (path,) = (swept_site / "figures").glob(f"*-{name}.html")
+        path = figure_of(name, swept_site, explained_site)
         pages.append(browser.new_page())
         pages[-1].goto(path.as_uri())
         return pages[-1]
@@ -188,11 +196,11 @@ def drawn(page, chart):
 
 @pytest.mark.parametrize("name", [*(f"figures/{n}" for n in FIGURES), "index.html", "about.html",
                                   "runs/baseline-chestxray14-s0-000000000000.html"])  # fmt: skip
-def test_nothing_is_wider_than_a_phone(browser, site, swept_site, name):
+def test_nothing_is_wider_than_a_phone(browser, site, swept_site, explained_site, name):
     page = browser.new_page()
     page.set_viewport_size({"width": 390, "height": 800})
     folder, _, figure = name.rpartition("/")
-    path = next(swept_site.glob(f"figures/*-{figure}.html")) if folder == "figures" else site.index.parent / name
+    path = figure_of(figure, swept_site, explained_site) if folder == "figures" else site.index.parent / name
     page.goto(path.as_uri())
     page.wait_for_load_state("networkidle")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -291,6 +299,66 @@ def test_examples_show_every_method_and_name_other_seeds(opened):
     assert page.locator(".picture rect").first.is_visible()
     page.get_by_label("boxes").uncheck()
     assert not page.locator(".picture rect").first.is_visible()
+
+
+def pixels(page, picture):
+    """Return the colours of what is seen of a picture, in four places from left to right."""
+    image = Image.open(io.BytesIO(picture.screenshot())).convert("RGB")
+    return [image.getpixel((int(image.width * at), image.height // 2)) for at in (0.15, 0.4, 0.6, 0.85)]
+
+
+def test_the_slider_uncovers_the_original_from_the_left(opened):
+    page = opened("adversarial_explanations")
+    picture = page.locator(".compare:visible").first
+    picture.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.compare img')].filter(i => i.offsetParent && i.complete && i.naturalWidth).length > 3"
+    )
+    slider = page.locator("#shown")
+    changed = pixels(page, picture)
+    slider.focus()
+    page.keyboard.press("Home")
+    assert slider.get_attribute("aria-valuetext") == "0 % changed, 100 % original"
+    original = pixels(page, picture)
+    assert all(a != b for a, b in zip(original, changed, strict=True))
+    slider.fill("50")
+    assert pixels(page, picture) == [*original[:2], *changed[2:]]
+    page.keyboard.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "51 % changed, 49 % original"
+    page.keyboard.press("End")
+    page.get_by_label("difference", exact=True).check()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.difference')].some(i => i.offsetParent && i.complete && i.naturalWidth)"
+    )
+    assert all(a != b for a, b in zip(pixels(page, picture), changed, strict=True))
+    assert page.locator(".explained:visible").count() == 0
+    page.get_by_label("changed image", exact=True).check()
+    assert pixels(page, picture) == changed
+
+
+def test_one_image_and_one_run_are_chosen(opened):
+    page = opened("adversarial_explanations")
+    by_image = page.locator("[data-of=sample]:visible")
+    assert by_image.count() == 1
+    assert by_image.locator("tbody th a").all_inner_texts() == ["baseline", "lipschitz"]
+    page.locator("[data-chooser=sample]").select_option(label="Mass, 00001")
+    assert "00001" in by_image.inner_text()
+    assert by_image.locator(".compare").count() == 4
+    assert by_image.locator("td b").first.inner_text().count("→") == 1
+    by_run = page.locator("[data-of=run]:visible")
+    assert by_run.locator("tbody tr").first.locator(".compare").count() == 8  # four classes, both directions
+    page.locator("[data-chooser=run]").select_option(label="lipschitz, seed 0")
+    assert by_run.locator("thead a").inner_text() == "lipschitz"
+    assert by_run.locator("td strong", has_text="onerror").count() == 1  # a class's name is text
+    assert page.locator("tbody img[src=x]").count() == 0
+
+
+def test_without_explanations_the_page_names_the_command(browser, swept_site):
+    page = browser.new_page()
+    page.goto(next(swept_site.glob("figures/*-adversarial_explanations.html")).as_uri())
+    assert page.locator(".nothing pre").inner_text() == "harness evaluate base-s0 --evaluation adversarial_explanations"
+    assert page.locator("#shown").count() == 0
+    page.close()
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -6,7 +6,7 @@ import pytest
 from harness.record import Result, StageResult
 from harness.report.boards import boards
 from harness.report.charts import training
-from harness.report.figures import classes, examples, localisation, sweep
+from harness.report.figures import adversarial_explanations, classes, examples, localisation, sweep
 from harness.report.figures.series import labels, point, series_of
 from harness.report.gallery import Pictures
 from harness.report.literature import Published
@@ -253,6 +253,61 @@ def test_pictures_are_of_the_lowest_seed_and_the_same_samples(swept, tmp_path):
     assert [h["text"] for h in found["heads"]] == ["0 (baseline)", "0.001", "0.01", "0.1"]
     assert [(g["explainer"], len(g["rows"]), len(g["rows"][0]["cells"])) for g in found["galleries"]] == [
         ("cam", 4, 4), ("saliency", 4, 4)]  # fmt: skip
+
+
+def test_explanations_stand_by_image_and_by_run_partial_runs_as_well(explained, tmp_path):
+    from harness.record import load_all
+
+    results, _ = load_all(explained, None)
+    pictures = Pictures(tmp_path)
+    figure = adversarial_explanations.figure(board_of(*results), pictures, PAGES, "p")
+    assert [(g["name"], g["rho"], g["amplification"]) for g in figure["groups"]] == [
+        ("baseline", "0.1", "2.5"), ("lipschitz", "0.1", "2.5")]  # fmt: skip
+    assert figure["without"] == ["gradient_penalty"]
+    assert pictures.problems == []
+    assert {s["own"] for s in figure["samples"]} == {"Cardiomegaly", "Mass", "Pleural_Thickening"}
+    assert all(cell["class_name"] == s["own"] for s in figure["samples"] for cell in s["cells"])
+    first = next(r for r in figure["by_run"][0] if r["id"] == "00000")
+    assert [t["class_name"] for t in first["targets"]] == ["Cardiomegaly", "Mass", "Pleural_Thickening", "Hernia"]
+    assert figure["targets"] == 4
+    cell = first["targets"][0]
+    stage = adversarial_explanations.explained(results[0])
+    entry = stage.gallery[0]
+    assert cell["before"] == f"{entry['probability']:.2f}"
+    assert cell["plus"]["after"] == f"{entry['explanations']['plus']['probability']:.2f}"
+    assert len({cell["image"], *(cell[d][k] for d in ("plus", "minus") for k in ("image", "difference"))}) == 5
+    assert all((tmp_path / cell[d]["image"].removeprefix("p/")).is_file() for d in ("plus", "minus"))
+
+
+def test_without_explanations_the_page_says_how_to_make_them(swept, tmp_path):
+    from harness.record import load_all
+
+    results, _ = load_all(swept, None)
+    figure = adversarial_explanations.figure(board_of(*results), Pictures(tmp_path), PAGES, "p")
+    assert figure["groups"] == []
+    assert figure["command"] == "harness evaluate base-s0 --evaluation adversarial_explanations"
+
+
+def test_numbers_that_are_none_and_pictures_elsewhere_are_not_shown(tmp_path):
+    entry = {"id": "a", "class_name": "c", "own": "c", "probability": None, "image": "../secret.png",
+             "top": [["c", "1.0"], "c"], "explanations": {"plus": {"probability": True, "rmse": float("inf")}}}  # fmt: skip
+    stage = StageResult("s", {"evaluation": "adversarial_explanations"}, [replace(ROW)], dict, [entry], tmp_path)
+    pictures = Pictures(tmp_path)
+    made = Result({**result("r", ROW).info}, [stage], tmp_path, published=False)
+    figure = adversarial_explanations.figure(board_of(made), pictures, PAGES, "p")
+    (cell,) = figure["by_run"][0][0]["targets"]
+    assert (cell["before"], cell["plus"]["after"], cell["minus"]["after"]) == ("n/a", "n/a", "n/a")
+    assert cell["top"] == [{"class_name": "c", "probability": "n/a"}]
+    assert (cell["image"], cell["plus"]["image"]) == ("", "")
+    assert "'../secret.png'" in pictures.problems[0]
+
+
+def test_explanations_are_no_column_of_the_maps(explained):
+    from harness.record import load_all
+    from harness.report.gallery import pictured
+
+    results, _ = load_all(explained, None)
+    assert all(pictured(r) == {} for r in results)
 
 
 # ---- training by fold

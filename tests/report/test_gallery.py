@@ -9,7 +9,7 @@ ROW = Row(run_id="r", evaluation="localisation", evaluation_key="k", metric="ene
 def run(name, method, *, size=64, parent=None, flags=(), status="complete", gallery=True):
     from dataclasses import replace
 
-    stage = StageResult("s", {}, [replace(ROW, flags=flags)], dict, [{"id": "1"}] if gallery else [])
+    stage = StageResult("s", {"explainer": "cam"}, [replace(ROW, flags=flags)], dict, [{"id": "1"}] if gallery else [])
     info = {"run_id": name, "status": status, "spec": {"method": method}, "start_from": parent,
             "dataset": {"name": "d", "size": size, "fingerprint": "f"}}  # fmt: skip
     return Result(info, [stage], None, published=False)

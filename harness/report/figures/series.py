@@ -90,9 +90,17 @@ class Series:
         return {k: replace(point(mine), without=len(self.lines) - len(mine)) for k, mine in rows.items()}
 
 
-def series_of(board: Board) -> tuple[list[Series], list[str]]:
-    """Return the series of a board, and which of its runs are left out, each with the reason."""
-    left_out = [f"{x.result.run_id} (partial, or with a fault)" for x in board.lines if faulty(x)]
+def series_of(board: Board, *, partial: bool = False) -> tuple[list[Series], list[str]]:
+    """Return the series of a board, and which of its runs are left out, each with the reason.
+
+    `partial` keeps partial runs, for a figure of pictures, which no number of samples makes better.
+    """
+
+    def faulty(line: Line) -> bool:
+        return any((flag == "partial" and not partial) or flag in INVALID for flag in line.flags)
+
+    why = "with a fault" if partial else "partial, or with a fault"
+    left_out = [f"{x.result.run_id} ({why})" for x in board.lines if faulty(x)]
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in board.lines:
         if not faulty(line):
@@ -105,11 +113,6 @@ def series_of(board: Board) -> tuple[list[Series], list[str]]:
         left_out += [f"{x.result.run_id} (a newer run of the same seed is shown)" for x in lines
                      if x.result.run_id not in kept]  # fmt: skip
     return found, left_out
-
-
-def faulty(line: Line) -> bool:
-    """Return whether a run is never ranked: partial, or with a fault."""
-    return any(flag == "partial" or flag in INVALID for flag in line.flags)
 
 
 def _newest_of_each_seed(lines: Sequence[Line]) -> list[Line]:
