@@ -7,17 +7,16 @@ The text between the tables is written by a person and is not touched.
 """
 
 import csv
-import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+from tables import markdown, write_or_check
 
-import harness
 from harness.compare import Scores, scores
 from harness.record import Result, load_all
 from harness.rows import cell
@@ -101,12 +100,6 @@ def detectable(found: Estimate, k: int, comparisons: int) -> str:
     normal = NormalDist()
     factor = normal.inv_cdf(1 - LEVEL / 2 / comparisons) + normal.inv_cdf(0.8)
     return cell(factor * float(found.standard_error[k]))
-
-
-def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; all columns but the first to the right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"
 
 
 def probability(p: float) -> str:
@@ -358,35 +351,10 @@ TABLES = {
 }  # fmt: skip
 
 
-def origin() -> str:
-    """Return a digest of what the tables are made from: the records of the dataset, literature, this file."""
-    names = sorted(r.run_id for methods in records().values() for results in methods.values() for r in results)
-    engine = Path(harness.__file__).parent
-    files = [RESULTS / f"{name}.{kind}" for name in names for kind in ("json", "parquet")]
-    files += [RESULTS.parent / "reports" / "literature.csv", Path(__file__), engine / "stats.py", engine / "compare.py"]
-    files += sorted((engine / "metrics").glob("*.py"))
-    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
-
-
-def main() -> None:
-    """Write or check the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    stamp = f"<!-- tables made by docs/khakzar2019.py from {origin()} -->"
-    if "--check" in sys.argv:
-        if stamp not in page:
-            sys.exit(f"stale: {PAGE.name}. Run `python docs/khakzar2019.py` and commit.")
-        print("up to date")
-        return
-    page = re.sub(r"<!-- tables made by .*? -->", stamp, page)
-    for name, make in TABLES.items():
-        block = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not block.search(page):
-            sys.exit(f"{PAGE.name} has no place for the table {name!r}.")
-        content = make()
-        page = block.sub(lambda m, content=content: f"{m[1]}\n{content}\n{m[2]}", page)
-        print(name, flush=True)
-    PAGE.write_text(page, encoding="utf-8")
+def origin() -> list[Path]:
+    """Return the records that the tables are made from."""
+    return [RESULTS / f"{r.run_id}.json" for methods in records().values() for rs in methods.values() for r in rs]
 
 
 if __name__ == "__main__":
-    main()
+    write_or_check(PAGE, TABLES, origin())
