@@ -56,7 +56,7 @@ def table(entries: list[dict[str, Any]]) -> str:
         return "none"
     console = Console(width=max(120, Console().width), highlight=False)
     shown = Table(box=None)
-    for column in ("name", "summary", "source", "file", "status", "evaluations", "message"):
+    for column in ("name", "summary", "finds", "source", "file", "status", "evaluations", "message"):
         if any(entry.get(column) for entry in entries):
             shown.add_column(column, overflow="fold", no_wrap=column == "name")
     columns = [str(c.header) for c in shown.columns]

@@ -45,9 +45,9 @@ def algorithm1(
     length: float = 20.0,
     clip: bool | None = None,
 ) -> Found:
-    """Return the smallest perturbation seen that reaches the goal, for images x (B,C,H,W) in [0,1].
+    """Up to the boundary and back: the smallest perturbation seen that reaches the goal, for images x (B,C,H,W).
 
-    `eta` (L2) and `rate` belong to the paper's variant, `length` (RMSE, of all steps together) to the code's; `clip`
+    Images lie in [0,1]. `eta` (L2) and `rate` belong to the paper's variant, `length` (RMSE, of all steps together) to the code's; `clip`
     replaces what the variant does. With clipping the perturbation is that of the clipped image. Images that reach the
     goal as they are cost one pass. Raises `UsageError` for no steps or an unknown variant.
     """

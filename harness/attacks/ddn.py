@@ -25,9 +25,9 @@ def ddn(
     gamma: float = 0.08,
     last_gamma: float = 0.001,
 ) -> Found:
-    """Return the smallest perturbation seen that reaches the goal, for images x (B,C,H,W) in [0,1].
+    """A radius that shrinks and grows around the boundary: the smallest perturbation seen, for images x (B,C,H,W).
 
-    The direction follows the goal's margin downwards; the radius (L2, at first `first_radius` or, without it, how far
+    Images lie in [0,1]. The direction follows the goal's margin downwards; the radius (L2, at first `first_radius` or, without it, how far
     the boundary is by the gradient) shrinks by `gamma` where the goal is reached and grows by it where not. The moved
     image is clipped to [0,1]. Images that reach the goal as they are cost one pass. `start` (B,C,H,W) holds what
     another attack has found, 0 where nothing: those images begin there.

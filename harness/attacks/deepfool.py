@@ -15,9 +15,9 @@ from harness.plugins import attack
 def deepfool(
     model: nn.Module, x: Tensor, goal: Goal, *, steps: int = 10, overshoot: float = 0.02, candidates: int = 10
 ) -> Found:
-    """Return the first perturbation on the way that reaches the goal, for images x (B,C,H,W) in [0,1].
+    """Steps to the nearest linearised boundary: the first perturbation there, for images x (B,C,H,W).
 
-    Each step goes to the nearest boundary of the linearised model. For the adversarial goal these are the boundaries
+    Images lie in [0,1]. Each step goes to the nearest boundary of the linearised model. For the adversarial goal these are the boundaries
     with the `candidates` - 1 most probable other classes, a backward pass each; for every other goal its margin's. The
     way is walked `overshoot` too far, as in the paper, and clipped to [0,1]. An image that has reached the goal costs
     nothing any more.
