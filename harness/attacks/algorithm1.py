@@ -47,9 +47,10 @@ def algorithm1(
 ) -> Found:
     """Up to the boundary and back: the smallest perturbation seen that reaches the goal, for images x (B,C,H,W).
 
-    Images lie in [0,1]. `eta` (L2) and `rate` belong to the paper's variant, `length` (RMSE, of all steps together) to the code's; `clip`
-    replaces what the variant does. With clipping the perturbation is that of the clipped image. Images that reach the
-    goal as they are cost one pass. Raises `UsageError` for no steps or an unknown variant.
+    Images lie in [0,1]. `eta` (L2) and `rate` belong to the paper's variant, `length` (RMSE, of all steps together)
+    to the code's; `clip` replaces what the variant does. With clipping the perturbation is that of the clipped
+    image. Images that reach the goal as they are cost one pass. Raises `UsageError` for no steps or an unknown
+    variant.
     """
     if steps < 1:
         raise UsageError(f"steps: expected at least 1, got {steps}.")

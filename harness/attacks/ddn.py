@@ -27,10 +27,10 @@ def ddn(
 ) -> Found:
     """A radius that shrinks and grows around the boundary: the smallest perturbation seen, for images x (B,C,H,W).
 
-    Images lie in [0,1]. The direction follows the goal's margin downwards; the radius (L2, at first `first_radius` or, without it, how far
-    the boundary is by the gradient) shrinks by `gamma` where the goal is reached and grows by it where not. The moved
-    image is clipped to [0,1]. Images that reach the goal as they are cost one pass. `start` (B,C,H,W) holds what
-    another attack has found, 0 where nothing: those images begin there.
+    Images lie in [0,1]. The direction follows the goal's margin downwards; the radius (L2, at first `first_radius`
+    or, without it, how far the boundary is by the gradient) shrinks by `gamma` where the goal is reached and grows
+    by it where not. The moved image is clipped to [0,1]. Images that reach the goal as they are cost one pass.
+    `start` (B,C,H,W) holds what another attack has found, 0 where nothing: those images begin there.
 
     Departures from the paper: it climbs the cross-entropy, the margin serves every goal and does not vanish where the
     model is sure; its steps fall from an L2 length of 1 to 0.01, here from the whole radius to a hundredth of it, so

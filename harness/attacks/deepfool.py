@@ -17,10 +17,10 @@ def deepfool(
 ) -> Found:
     """Steps to the nearest linearised boundary: the first perturbation there, for images x (B,C,H,W).
 
-    Images lie in [0,1]. Each step goes to the nearest boundary of the linearised model. For the adversarial goal these are the boundaries
-    with the `candidates` - 1 most probable other classes, a backward pass each; for every other goal its margin's. The
-    way is walked `overshoot` too far, as in the paper, and clipped to [0,1]. An image that has reached the goal costs
-    nothing any more.
+    Images lie in [0,1]. Each step goes to the nearest boundary of the linearised model. For the adversarial goal
+    these are the boundaries with the `candidates` - 1 most probable other classes, a backward pass each; for every
+    other goal its margin's. The way is walked `overshoot` too far, as in the paper, and clipped to [0,1]. An image
+    that has reached the goal costs nothing any more.
     """
     if steps < 1:
         raise UsageError(f"steps: expected at least 1, got {steps}.")
