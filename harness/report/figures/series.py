@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.boards import Board, ColumnKey, Line
+from harness.report.boards import DIGITS, Board, ColumnKey, Line
 from harness.report.literature import Published, System
 from harness.rows import INVALID, Row, cell
 
@@ -34,14 +34,14 @@ class Point:
     reason: str = ""
     without: int = 0  # seeds of the series that were not measured on this
 
-    def text(self) -> str:
+    def text(self, digits: int = DIGITS) -> str:
         """Return value and bar, as everywhere, and how many seeds they are of where that is not all."""
         part = f" ({self.seeds} of {self.seeds + self.without} seeds)" if self.without else ""
-        return cell(self.value, self.low, self.high) + part
+        return cell(self.value, self.low, self.high, digits) + part
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self, digits: int = DIGITS) -> dict[str, Any]:
         """Return what a table's cell shows."""
-        text, _, rest = self.text().partition(" ")
+        text, _, rest = self.text(digits).partition(" ")
         if self.seeds > 1:
             rest = rest.replace("[", "(").replace("]", ")").replace(", ", " to ")  # no interval: the seeds' range
         what = "one seed" if self.seeds == 1 else f"mean of {self.seeds} seeds, in parentheses their range"
