@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from harness.metrics.cells import registration
@@ -20,6 +21,7 @@ from harness.rows import INVALID, Row
 SUMMARY_CLASSES = ("macro", "all")
 FINISHED = "complete"
 HEADLINE = 4  # columns of each evaluation and explainer that are shown before anyone asks for more
+DIGITS = 3
 MISSING = -1.0  # stands for None in keys, so that they can be sorted
 
 
@@ -224,10 +226,20 @@ def _columns(lines: Iterable[dict[ColumnKey, Cell]]) -> list[Column]:
     order = sorted(rows, key=lambda k: (k.evaluation, k.explainer, places.get(k.metric, len(places)), k))
     headline: dict[tuple[str, ...], list[ColumnKey]] = {}
     for key in order:
-        if not key.variant and key.threshold == MISSING:
+        if not key.variant and key.threshold == MISSING and key.radius == MISSING:
             headline.setdefault((key.evaluation, key.explainer), []).append(key)
     shown = {key for keys in headline.values() for key in keys[:HEADLINE]}
     return [Column(key, rows[key].higher_is_better, rows[key].unit, key in shown) for key in order]
+
+
+@cache
+def _digits() -> dict[str, int]:
+    return {registration(m)["name"]: registration(m).get("digits", DIGITS) for m in builtin()}
+
+
+def digits_of(metric: str) -> int:
+    """Return how many decimals a metric is shown with; one of a plug-in has the usual number."""
+    return _digits().get(metric, DIGITS)
 
 
 def missing_reason(result: Result, column: ColumnKey) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.record import load_all
-from harness.report.boards import Board, Column, Line, boards, missing_reason
+from harness.report.boards import Board, Column, Line, boards, digits_of, missing_reason
 from harness.report.names import markdown_text
 from harness.report.ranks import BoardRanks, few_seeds, rank_board
 from harness.rows import cell
@@ -60,7 +60,7 @@ def _line(board: Board, line: Line, shown: list[Column], ranks: BoardRanks, reas
             continue
         row = found.row
         rank = ranks.ranks.get(column.key, {}).get(line.result.run_id)
-        text = cell(row.value, row.low, row.high)
+        text = cell(row.value, row.low, row.high, digits_of(row.metric))
         if found.measured:
             text += f", n={row.n}" + (f", group {rank.group}" if rank else "")
         why = row.reason or ("" if rank else ranks.unranked.get(column.key, {}).get(line.result.run_id, ""))
@@ -75,7 +75,7 @@ def _reference(board: Board, name: str, shown: list[Column]) -> list[str]:
     for column in shown:
         found = board.reference_cells(column.key).get(name) if column.key.explainer else None
         row = found.row if found else None
-        cells.append(f"{cell(row.value, row.low, row.high)}, n={row.n}" if row else "")
+        cells.append(f"{cell(row.value, row.low, row.high, digits_of(row.metric))}, n={row.n}" if row else "")
     return [f"*{markdown_text(name)}*", "", "", "", *cells, "reference: needs no model"]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from harness.metrics.tables import THRESHOLDS
 from harness.record import Result
 from harness.report import charts
-from harness.report.boards import SUMMARY_CLASSES, board_key, is_reference, newest, status
+from harness.report.boards import SUMMARY_CLASSES, board_key, digits_of, is_reference, newest, status
+from harness.report.figures.areas import GOALS, summed
 from harness.report.table import badges
 from harness.report.unfinished import ADVICE, command
 from harness.rows import Row, cell
@@ -57,6 +58,7 @@ def page(result: Result) -> dict[str, Any]:
         "folds": _folds(fit.get("folds") or (), dataset.get("folds") or ()),
         "provenance": _provenance(info.get("provenance") or {}),
         "stages": [_stage(s.info, s.name) for s in sorted(result.stages, key=lambda s: s.name)],
+        "attacks": _attacks(result),
         "per_class": _per_class(rows, classes, dataset.get("positives") or {}),
         "localisation_tables": _localisation(rows, classes, references),
         "charts": {
@@ -71,20 +73,38 @@ def number(row: Row | None) -> dict[str, str]:
     """Return the text of a cell of the page's tables, and why it has no number."""
     if row is None:
         return {"text": "not run", "title": ""}
-    text, _, interval = cell(row.value, row.low, row.high).partition(" [")
+    text, _, interval = cell(row.value, row.low, row.high, digits_of(row.metric)).partition(" [")
     title = f"n = {row.n}" + (f", {row.n_missing} could not be scored" if row.n_missing else "")
     return {"text": text, "interval": f"[{interval}" if interval else "", "title": title, "reason": row.reason}
 
 
 def _headline(rows: Sequence[Row], references: set[str]) -> list[dict[str, Any]]:
-    """Return the summary numbers: the macro mean, or the one value, of every metric without a T."""
+    """Return the summary numbers: the macro mean, or the one value, of every metric without a T.
+
+    Those at a radius only where nothing sums them up, as an area does.
+    """
     shown = [r for r in rows if r.class_name in SUMMARY_CLASSES and not r.variant and r.threshold is None]
     shown = [r for r in shown if r.explainer not in references or not r.explainer]
+    summed_up = {(r.evaluation, r.attack) for r in shown if r.radius is None}
+    shown = [r for r in shown if r.radius is None or (r.evaluation, r.attack) not in summed_up]
     return [
         {"group": " · ".join(x for x in (r.evaluation, r.explainer, r.attack) if x), "metric": r.metric, "class_name":
-         r.class_name, "higher": r.higher_is_better, "n": r.n, **number(r)}
+         r.class_name + ("" if r.radius is None else f", radius {r.radius:g}"), "higher": r.higher_is_better, "n": r.n,
+         **number(r)}
         for r in shown
     ]  # fmt: skip
+
+
+def _attacks(result: Result) -> list[dict[str, Any]]:
+    """Return how the attacks went, by evaluation and goal, of each stage that stores it."""
+    found = []
+    for stage in newest(result.stages):
+        facts = stage.info.get("facts") or {}
+        for goal in GOALS:
+            if isinstance(own := facts.get(goal.name), Mapping):
+                attack = next((r.attack for r in stage.rows if r.metric == goal.area), "")
+                found.append({"name": attack, "goal": goal.text, "seeds": 1, "stored": True, **summed([own])})
+    return found
 
 
 def _per_class(rows: Sequence[Row], classes: Sequence[str], positives: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from harness.record import Result, load_all
 from harness.report import gallery, literature, runpage
 from harness.report.boards import Board, boards
 from harness.report.draws import user_cache
-from harness.report.figures import adversarial_explanations, classes, examples, localisation, sweep
+from harness.report.figures import adversarial_explanations, classes, examples, localisation, robustness, sweep
 from harness.report.names import file_stems
 from harness.report.ranks import ALPHA, rank_board
 from harness.report.table import board_view, downloadable
@@ -33,6 +33,7 @@ FIGURES = {  # page of a board -> its title
     "classes": "AUROC by class",
     "localisation": "Localisation accuracy over T(IoU)",
     "sweep": "What one setting does",
+    "robustness": "Accuracy under attack",
     "adversarial_explanations": "Adversarial explanations",
 }
 
@@ -92,7 +93,7 @@ def build(
     pictures = gallery.Pictures(out / "assets" / "pictures")
     pages = {n: f"../runs/{s}.html" for n, s in stems.items()}
     for key, board in drawn.items():
-        for name, context in _figures(board, results, published, pictures, pages).items():
+        for name, context in _figures(board, results, published, pictures, pages, resamples).items():
             own = [{**f, "current": f["name"] == name} for f in figures[key]]
             shared = {
                 "title": FIGURES[name],
@@ -154,6 +155,7 @@ def _figures(
     published: Sequence[literature.Published],
     pictures: gallery.Pictures,
     pages: Mapping[str, str],
+    resamples: int,
 ) -> dict[str, dict[str, Any]]:
     """Return the context of each page of a board's figures."""
     base = "../assets/pictures"
@@ -162,6 +164,7 @@ def _figures(
         "classes": classes.figure(board, published, pages),
         "localisation": localisation.figure(board, published, pages),
         "sweep": sweep.figure(board, {r.run_id: r for r in results}, pictures, pages, base),
+        "robustness": robustness.figure(board, published, pages, resamples),
         "adversarial_explanations": adversarial_explanations.figure(board, pictures, pages, base),
     }
 

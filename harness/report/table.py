@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.report.boards import Board, Cell, Column, Line, missing_reason
+from harness.report.boards import Board, Cell, Column, Line, digits_of, missing_reason
 from harness.report.ranks import BoardRanks, Rank, few_seeds
 from harness.rows import INVALID, NOTES, cell
 
@@ -76,7 +76,7 @@ def number_cell(
     row = found.row
     if not found.measured:
         return empty_cell(row.reason or "not measured, no reason stored", "n/a", notes)
-    text, _, interval = cell(row.value, row.low, row.high).partition(" [")
+    text, _, interval = cell(row.value, row.low, row.high, digits_of(row.metric)).partition(" [")
     lines = [f"n = {row.n}" + (f", {row.n_missing} could not be scored" if row.n_missing else "")]
     if rank:
         lines.append(f"rank group {rank.group}")

@@ -10,14 +10,17 @@ const harness = (() => {
   }
 
   function trace(t) {
-    const color = tone(t.tone), { symbol, groups, variant, tone: _, ...own } = t;
+    const color = tone(t.tone), { symbol, groups, variant, when, tone: _, ...own } = t;
     const bars = (name) => (own[name] ? { [name]: { ...own[name], color, thickness: 1.5, width: 0 } } : {});
+    if (own.fillpattern) own.fillpattern = { fgcolor: color, bgcolor: "rgba(0,0,0,0)", ...own.fillpattern };
+    else if (own.fill) own.fillcolor = `${color}26`;
     return { ...own, line: { color, width: 2, ...own.line }, marker: { color, size: 7, symbol: symbol || "circle" }, ...bars("error_x"), ...bars("error_y") };
   }
 
   function shape(s) {
     if (s.type === "rect") return { ...s, layer: "below", fillcolor: tone(s.tone), line: { width: 0 } };
-    return { ...s, layer: "between", line: { color: tone(s.tone), width: 1, dash: "dot" } };
+    const { dash = "dot", ...own } = s;
+    return { ...own, layer: "between", line: { color: tone(s.tone), width: 1, dash } };
   }
 
   function draw(target, figure, extra) {

@@ -76,6 +76,34 @@ def swept_site(swept, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def attacked_runs(synthetic, tmp_path_factory):
+    """Return runs that were attacked: on cifar10 two seeds of one method, a hostile and an invalid one; on
+    chestxray14 one with findings."""
+    runs = tmp_path_factory.mktemp("attacked") / "runs"
+    facts = {goal: synthetic.FACTS for goal in ("adv", "btr")}
+    for number, (method, seed) in enumerate((("baseline", 0), ("baseline", 1), (f"{HOSTILE}%{{x}}", 0), ("broken", 0))):
+        synthetic.write_run(
+            runs, number, method=method, seed=seed, run_id=f"attacked-{number}", pictures=False, dataset="cifar10",
+            tables={"robustness": synthetic.attacked(0.004 * (1 + number), number)},
+            facts=None if number == 2 else facts, flags=("random output",) if method == "broken" else ("loaded",),
+        )  # fmt: skip
+    synthetic.write_run(
+        runs, 4, run_id="findings", pictures=False,
+        tables={"classification": synthetic.classification(1.0), "robustness": synthetic.attacked_findings(0.003)},
+    )  # fmt: skip
+    return runs
+
+
+@pytest.fixture(scope="session")
+def attacked_site(attacked_runs, tmp_path_factory):
+    """Return the folder of their report."""
+    from harness.report.site import build
+
+    folder = tmp_path_factory.mktemp("attacked-site") / "site"
+    return build(attacked_runs, None, folder, cache=False, resamples=20).index.parent
+
+
+@pytest.fixture(scope="session")
 def site(folders, tmp_path_factory):
     """Return the summary of a built report."""
     from harness.report.site import build

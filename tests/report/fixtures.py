@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from harness.metrics.explanations import ExplanationTable
+from harness.metrics.robustness import RobustnessTable
 from harness.metrics.summary import summarise
 from harness.metrics.tables import FOLDS, LEVELS, ClassificationTable, LocalisationTable, quantise
 from harness.record import from_run, write_record
@@ -62,6 +63,37 @@ def localisation(skill: float, seed: int = 0) -> LocalisationTable:
     fold = (np.arange(p) % FOLDS).astype(np.int8)
     return LocalisationTable(ids, patients, names, classes, fold, quantised, quantised, (scores > 0.4).astype(float),
                              chance, scores, chance, chance)  # fmt: skip
+
+
+def attacked(skill: float, seed: int = 0) -> RobustnessTable:
+    """Return 60 images of one label each; the class of a larger `skill` needs more of a change."""
+    rng = np.random.default_rng(seed)
+    ids = np.array([f"{i:05d}" for i in range(60)])
+    right = rng.random(60) < 0.9
+    adv = right * skill * rng.lognormal(0, 0.7, 60)
+    return RobustnessTable(
+        ids=ids, clusters=ids, task="multiclass", class_names=np.array(CLASSES)[np.arange(60) % 4], classes=CLASSES,
+        attack="fast", naive=0.25, rmse={"adv": adv, "btr": 2 * adv + (rng.random(60) < 0.9) * skill / 9},
+        extra={"won:adv": np.array(["ddn"] * 60, object)},
+    )  # fmt: skip
+
+
+def attacked_findings(skill: float, seed: int = 0) -> RobustnessTable:
+    """Return 12 positives and 12 negatives of each of two findings, some patients with pairs of both."""
+    rng = np.random.default_rng(seed)
+    names = np.repeat(CLASSES[:2], 24)
+    positive = np.tile(np.arange(24) < 12, 2)
+    moved = {r: np.clip(0.5 + shift * (positive - 0.5) + 0.2 * rng.normal(size=48), 0, 1)
+             for r, shift in (("0", 0.6), ("0.001", 0.2), ("0.005", -0.4))}  # fmt: skip
+    return RobustnessTable(
+        ids=np.array([f"{i:05d}" for i in range(48)]), clusters=np.array([f"p{i % 30:03d}" for i in range(48)]),
+        task="multilabel", class_names=names, classes=CLASSES[:2], attack="fast", naive=0.5,
+        rmse={"flip": (rng.random(48) < 0.85) * skill * rng.lognormal(0, 0.6, 48)}, positive=positive, probability=moved,
+    )  # fmt: skip
+
+
+FACTS = {"images": 60, "at the start": 6, "passes, mean": 70.5, "passes, maximum": 90, "won": {"ddn": 50, "deepfool": 4},
+         "never fooled": 1}  # fmt: skip
 
 
 def rows_of(table, run_id, evaluation, explainer="", resamples=RESAMPLES, **fields):
@@ -143,10 +175,10 @@ def explain(run: RunFolder, number: int, classes: tuple[str, ...] = CLASSES) -> 
 def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: str = "", pictures: bool = True,
               flags: tuple[str, ...] = (), resamples: int = RESAMPLES, method: str = "", seed: int | None = None,
               tables: dict | None = None, epsilon: float | None = None, start_from: str | None = None,
-              folds: int = 0) -> RunFolder:  # fmt: skip
+              folds: int = 0, dataset: str = "chestxray14", facts: dict | None = None) -> RunFolder:  # fmt: skip
     """Write one run. `number` decides method, seed and how good it is; `tables` are taken as they are.
 
-    `epsilon` sets that setting; `folds` makes it a cross-fitted run of so many models.
+    `epsilon` sets that setting; `folds` makes it a cross-fitted run of so many models; `facts` are those of its stages.
     """
     method = method or METHODS[number % len(METHODS)]
     seed = number // len(METHODS) if seed is None else seed
@@ -154,7 +186,7 @@ def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: 
     if epsilon is None:
         epsilon = 0.01 if method == "robust_fgsm" and seed % 2 else 0.005
     changed = "" if epsilon == 0.005 else f"epsilon = {epsilon:g}"
-    fields = {"method": method, "seed": seed, "settings": changed, "flags": flags}
+    fields = {"dataset": dataset, "method": method, "seed": seed, "settings": changed, "flags": flags}
     info = {
         "status": status,
         "spec": {"method": method, "dataset": "chestxray14", "model": "densenet121_2block", "seed": seed,
@@ -202,12 +234,13 @@ def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: 
         **{name: reference(i) for i, name in enumerate(REFERENCES)},
     }
     for name, table in made.items():
-        explainer = "" if name == "classification" else name
         evaluation = table.evaluation
+        explainer = "" if name == evaluation else name
         stage = f"{evaluation}-{explainer}" if explainer else evaluation
         info = {"evaluation": evaluation, "explainer": explainer, "reference": explainer in REFERENCES, "key": "k" * 12,
                 "settings": [], "seconds": 12.5, "device": "cpu", "precision": "fp32",
-                "passes": {"forward": 1, "backward": int(explainer == "saliency")}}  # fmt: skip
+                "passes": {"forward": 1, "backward": int(explainer == "saliency")},
+                **({"facts": facts} if facts else {})}  # fmt: skip
         with run.new_stage(stage, f"{number:012x}") as folder:
             rows = rows_of(table, run.run_id, evaluation, explainer, resamples, **fields)
             write_stage(folder, info, rows, table.to_frame())

@@ -160,23 +160,27 @@ def test_a_run_page_draws_its_charts_and_pictures(browser, site):
     page.close()
 
 
-FIGURES = ("examples", "classes", "localisation", "sweep", "adversarial_explanations")
+FIGURES = ("examples", "classes", "localisation", "sweep", "robustness", "adversarial_explanations")
 
 
-def figure_of(name, swept_site, explained_site):
-    """Return the file of one figure: of the sweep's board, or of the one with adversarial explanations."""
-    folder = explained_site if name == "adversarial_explanations" else swept_site
-    (path,) = (folder / "figures").glob(f"*-{name}.html")
+@pytest.fixture
+def figure_of(swept_site, explained_site, attacked_site):
+    """Return a function to the file of one figure: of the sweep's board, or of one that has what the figure shows."""
+
+    def path(name, dataset=""):
+        where = {"adversarial_explanations": explained_site, "robustness": attacked_site}
+        return sorted((where.get(name, swept_site) / "figures").glob(f"{dataset}*-{name}.html"))[0]
+
     return path
 
 
 @pytest.fixture
-def opened(browser, swept_site, explained_site):
+def opened(browser, figure_of):
     """Return a function that opens one figure."""
     pages = []
 
-    def open_figure(name):
-        path = figure_of(name, swept_site, explained_site)
+    def open_figure(name, dataset=""):
+        path = figure_of(name, dataset)
         pages.append(browser.new_page())
         pages[-1].goto(path.as_uri())
         return pages[-1]
@@ -196,11 +200,11 @@ def drawn(page, chart):
 
 @pytest.mark.parametrize("name", [*(f"figures/{n}" for n in FIGURES), "index.html", "about.html",
                                   "runs/baseline-chestxray14-s0-000000000000.html"])  # fmt: skip
-def test_nothing_is_wider_than_a_phone(browser, site, swept_site, explained_site, name):
+def test_nothing_is_wider_than_a_phone(browser, site, figure_of, name):
     page = browser.new_page()
     page.set_viewport_size({"width": 390, "height": 800})
     folder, _, figure = name.rpartition("/")
-    path = figure_of(figure, swept_site, explained_site) if folder == "figures" else site.index.parent / name
+    path = figure_of(figure) if folder == "figures" else site.index.parent / name
     page.goto(path.as_uri())
     page.wait_for_load_state("networkidle")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -212,7 +216,12 @@ def test_figures_are_reached_from_the_board_and_from_each_other(browser, swept_s
     page.goto((swept_site / "index.html").as_uri())
     page.get_by_role("link", name="AUROC by class").click()
     assert page.locator("h1").inner_text() == "AUROC by class"
-    for title in ("What the methods look at", "Localisation accuracy over T(IoU)", "What one setting does"):
+    for title in (
+        "What the methods look at",
+        "Localisation accuracy over T(IoU)",
+        "What one setting does",
+        "Accuracy under attack",
+    ):
         page.get_by_role("link", name=title).click()
         assert page.locator("h1").inner_text() == title
         assert page.locator("nav [aria-current]").inner_text() == title
@@ -361,9 +370,74 @@ def test_without_explanations_the_page_names_the_command(browser, swept_site):
     page.close()
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_figures_are_in_order_for_a_reader_without_eyes(opened, name):
-    page = opened(name)
+def curves(page):
+    """Return what the chart of accuracy under attack shows: kind of trace, first and last place, first height."""
+    page.wait_for_selector("[data-chart=curves] .main-svg")
+    return page.evaluate("""() => document.querySelector('[data-chart=curves]').data.map(t => [
+        t.fillpattern ? 'area' : t.fill ? 'band' : t.mode, t.x[0], t.x.at(-1), t.y[0]])""")
+
+
+def test_the_goal_the_axis_and_the_area_are_switched_by_key(opened):
+    page = opened("robustness", "cifar10")
+    attack = curves(page)
+    assert sorted(k for k, *_ in attack) == ["area", *["band"] * 2, *["lines"] * 2, *["markers"] * 2]
+    tables = page.locator("h3.group:visible")
+    assert tables.all_inner_texts() == ["attack: another class is more probable"]
+    page.get_by_label("attack: another class").focus()
+    page.keyboard.press("ArrowRight")
+    btr = curves(page)
+    assert len(btr) == len(attack)
+    ends = [max(x[2] for x in found if x[0] == "lines") for found in (attack, btr)]
+    assert ends[1] > 1.5 * ends[0]  # the fixture's BTR minima are at least twice as large
+    assert tables.all_inner_texts() == ["BTR: the class is below chance"]
+    page.get_by_label("logarithmic").check()
+    places = [x[1] for x in curves(page) if x[0] == "markers"]
+    assert len(set(places)) == 1
+    assert places[0] > 0  # where 0 stands
+    assert not any(x[0] == "area" for x in curves(page))
+    axis = page.evaluate(
+        "(c => [c.layout.xaxis.type, c.layout.xaxis.ticktext[0]])(document.querySelector('[data-chart=curves]'))"
+    )
+    assert axis == ["log", "0"]
+    page.get_by_label("linear").check()
+    page.get_by_role("combobox", name="hatched area").select_option("")
+    assert not any(x[0] == "area" for x in curves(page))
+    page.get_by_role("checkbox", name="baseline").uncheck()
+    assert drawn(page, "curves") == 3
+
+
+def test_a_finding_can_be_chosen(opened):
+    page = opened("robustness", "chestxray14")
+    macro = curves(page)
+    assert drawn(page, "auroc") == 1
+    page.get_by_role("combobox", name="finding").select_option("Mass")
+    assert curves(page) != macro
+    assert "Mass" in page.locator("h3.group:visible").first.inner_text()
+    assert drawn(page, "auroc") == 1
+
+
+def test_the_download_holds_the_curves_and_their_bands(opened):
+    page = opened("robustness", "cifar10")
+    with page.expect_download() as caught:
+        page.locator("#csv").click()
+    lines = list(csv.DictReader(io.StringIO(caught.value.path().read_text())))
+    with page.expect_download() as caught:
+        page.locator("#json").click()
+    assert len(json.loads(caught.value.path().read_text())["rows"]) == len(lines)
+    mine = [
+        x for x in lines if x["name"] == "baseline" and x["goal"] == "adv" and x["metric"] == "accuracy over radius"
+    ]
+    shown = page.evaluate("""() => document.querySelector('[data-chart=curves]').data
+        .filter(t => t.mode === 'lines' && !t.fill && t.text === 'baseline').map(t => [t.customdata, t.y])[0]""")
+    assert [[float(x["radius"]) for x in mine], [float(x["value"]) for x in mine]] == shown
+    assert {x["bar"] for x in lines if x["metric"].startswith("band")} == {"range of the seeds", "95 % interval"}
+    assert all(bool(x["mark"]) == (x["kind"] == "published") for x in lines)
+    assert sum(x["kind"] == "published" for x in lines) == 3 * 19
+
+
+@pytest.mark.parametrize(("name", "dataset"), [*((n, "") for n in FIGURES), ("robustness", "cifar10")])
+def test_figures_are_in_order_for_a_reader_without_eyes(opened, name, dataset):
+    page = opened(name, dataset)
     levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))

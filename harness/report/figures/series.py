@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.boards import Board, ColumnKey, Line
+from harness.report.boards import DIGITS, Board, ColumnKey, Line
 from harness.report.literature import Published, System
 from harness.rows import INVALID, Row, cell
 
@@ -34,14 +34,14 @@ class Point:
     reason: str = ""
     without: int = 0  # seeds of the series that were not measured on this
 
-    def text(self) -> str:
+    def text(self, digits: int = DIGITS) -> str:
         """Return value and bar, as everywhere, and how many seeds they are of where that is not all."""
         part = f" ({self.seeds} of {self.seeds + self.without} seeds)" if self.without else ""
-        return cell(self.value, self.low, self.high) + part
+        return cell(self.value, self.low, self.high, digits) + part
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self, digits: int = DIGITS) -> dict[str, Any]:
         """Return what a table's cell shows."""
-        text, _, rest = self.text().partition(" ")
+        text, _, rest = self.text(digits).partition(" ")
         if self.seeds > 1:
             rest = rest.replace("[", "(").replace("]", ")").replace(", ", " to ")  # no interval: the seeds' range
         what = "one seed" if self.seeds == 1 else f"mean of {self.seeds} seeds, in parentheses their range"
@@ -95,15 +95,11 @@ def series_of(board: Board, *, partial: bool = False) -> tuple[list[Series], lis
 
     `partial` keeps partial runs, for a figure of pictures, which no number of samples makes better.
     """
-
-    def faulty(line: Line) -> bool:
-        return any((flag == "partial" and not partial) or flag in INVALID for flag in line.flags)
-
     why = "with a fault" if partial else "partial, or with a fault"
-    left_out = [f"{x.result.run_id} ({why})" for x in board.lines if faulty(x)]
+    left_out = [f"{x.result.run_id} ({why})" for x in board.lines if faulty(x, partial=partial)]
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in board.lines:
-        if not faulty(line):
+        if not faulty(line, partial=partial):
             groups.setdefault((line.first.method, line.first.model, line.first.settings), []).append(line)
     found = []
     for key, lines in groups.items():
@@ -113,6 +109,11 @@ def series_of(board: Board, *, partial: bool = False) -> tuple[list[Series], lis
         left_out += [f"{x.result.run_id} (a newer run of the same seed is shown)" for x in lines
                      if x.result.run_id not in kept]  # fmt: skip
     return found, left_out
+
+
+def faulty(line: Line, *, partial: bool = False) -> bool:
+    """Return whether a run is never ranked: with a fault, or partial where `partial` does not keep those."""
+    return any((flag == "partial" and not partial) or flag in INVALID for flag in line.flags)
 
 
 def _newest_of_each_seed(lines: Sequence[Line]) -> list[Line]:
