@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from harness.errors import UsageError
-from harness.report.site import build
+from harness.report.site import FIGURES, build
 
 
 class Links(HTMLParser):
@@ -39,7 +39,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_every_link_leads_to_a_file_of_the_report(site):
     pages = sorted(site.index.parent.rglob("*.html"))
-    assert len(pages) == 2 + 6 + 4
+    assert len(pages) == 2 + 6 + len(FIGURES)
     for page in pages:
         found = Links(page)
         assert len(found.ids) == len(set(found.ids))
@@ -129,7 +129,7 @@ def test_figures_of_a_board_that_is_gone_go(synthetic, tmp_path):
     tables = {"classification": synthetic.classification(1.0)}
     gone = synthetic.write_run(tmp_path / "runs", 0, tables=tables)
     build(tmp_path / "runs", None, tmp_path / "out", cache=False, resamples=10)
-    assert len(list((tmp_path / "out" / "figures").glob("*.html"))) == 4
+    assert len(list((tmp_path / "out" / "figures").glob("*.html"))) == len(FIGURES)
     (gone.folder / "run.json").unlink()
     build(tmp_path / "runs", None, tmp_path / "out", cache=False, resamples=10)
     assert list((tmp_path / "out" / "figures").glob("*.html")) == []

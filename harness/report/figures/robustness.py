@@ -142,9 +142,13 @@ def _series(
 
 def _points(lines: Sequence[Line], kind: tuple[str, str]) -> dict[ColumnKey, Point]:
     """Return the numbers of some runs: of robustness those of one kind of attack, of all else everything."""
-    wanted = {k for x in lines for k in x.cells if k.evaluation != EVALUATION or
-              (k.evaluation_settings == kind[1] and (k.attack == kind[0] or k.metric == AUROC))}  # fmt: skip
-    return {k: point([x.cells[k].row for x in lines if k in x.cells]) for k in wanted}
+
+    def wanted(k: ColumnKey) -> bool:
+        alike = k.evaluation_settings == kind[1] and (k.attack == kind[0] or k.metric == AUROC)
+        return k.evaluation != EVALUATION or alike
+
+    keys = dict.fromkeys(k for x in lines for k in x.cells if wanted(k))
+    return {k: point([x.cells[k].row for x in lines if k in x.cells]) for k in keys}
 
 
 def _ordered(board: Board, names: set[str]) -> list[str]:
