@@ -15,6 +15,7 @@ import numpy as np
 from tables import markdown, write_or_check
 
 from harness import stats
+from harness.compare import scores
 from harness.metrics.ara import area
 from harness.metrics.robustness import RobustnessTable
 from harness.record import Result, StageResult, load_all, newest
@@ -159,10 +160,15 @@ def trained() -> str:
 
 
 def pairs() -> str:
-    """Return paired differences of the methods trained here from the baseline, over the same images."""
-    named = {name.split(" (")[0]: result for name, result in of(CIFAR)}
+    """Return paired differences over the same images: of the methods trained here, and of the published networks."""
+    here = {name.split(" (")[0]: result for name, result in of(CIFAR)}
+    lines = _differences(here, "baseline") + _differences(dict(of(CIFAR, theirs=True)), "resnet44-adv-train.pt")
+    return markdown(("difference", "attack ARA", "BTR ARA", "n"), lines)
+
+
+def _differences(named: dict[str, Result], least: str) -> list[tuple[str, ...]]:
     lines = []
-    base = _tables(named.pop("baseline", None))
+    base = _tables(named.pop(least, None))
     for name, result in named.items():
         mine = _tables(result)
         cells = []
@@ -173,12 +179,36 @@ def pairs() -> str:
                 base.rmse[goal],
                 base.clusters,
             )
-            shown = cell(float(found.value[0]), float(found.low[0]), float(found.high[0]), 4)
-            cells.append(
-                f"{shown}, p {float(p[0]):.2g}" + ("" if found.low[0] > 0 or found.high[0] < 0 else ", not shown")
-            )
-        lines.append((name, *cells, str(len(base.ids))))
-    return markdown(("minus baseline", "attack ARA", "BTR ARA", "n"), lines)
+            cells.append(_difference(*(float(x[0]) for x in (found.value, found.low, found.high, p))))
+        lines.append((f"{name} - {least}", *cells, str(len(base.ids))))
+    return lines
+
+
+def _difference(value: float, low: float, high: float, p: float) -> str:
+    beyond = low > 0 or high < 0
+    return f"{value:+.4f} [{low:.4f}, {high:.4f}], p {p:.2g}" + ("" if beyond else ", not shown")
+
+
+def robust_minus_baseline() -> str:
+    """Return FGSM-robust minus baseline on the X-rays: the same pairs, seeds drawn alike."""
+    lines = []
+    for split, size in (("test", 112), ("cross_fitted", 64)):
+        sides = []
+        for method in ("baseline", "robust_fgsm"):
+            mine = [r for name, r in of(XRAYS) if name == method and _where(r) == (split, size)]
+            sides.append(scores(mine, "robustness", metrics=["flip_ara", "robust_auroc"]))
+        base, robust = sides
+        found, p = robust.minus(base)
+        for k, place in enumerate(base.cells):
+            what = place["metric"] + (f" at RMSE {place['radius']:g}" if place["radius"] is not None else "")
+            ends = (float(x[k]) for x in (found.value, found.low, found.high, p))
+            lines.append((f"{split}, {size} px, seeds {', '.join(map(str, base.seeds))}", what, place["class_name"],
+                          _difference(*ends)))  # fmt: skip
+    return markdown(("robust_fgsm - baseline", "metric", "finding", "difference"), lines)
+
+
+def _where(result: Result) -> tuple[str, int]:
+    return next(r.split for r in result.rows), int(result.info["dataset"]["size"])
 
 
 def _tables(result: Result | None) -> RobustnessTable:
@@ -206,7 +236,7 @@ def findings() -> str:
 
 
 TABLES = {"networks": networks, "program": program, "sets": sets, "trained": trained, "pairs": pairs,
-          "findings": findings}  # fmt: skip
+          "findings": findings, "robust-minus-baseline": robust_minus_baseline}  # fmt: skip
 
 if __name__ == "__main__":
     write_or_check(PAGE, TABLES, [RESULTS / f"{r.run_id}.json" for r in records()])
