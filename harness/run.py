@@ -275,6 +275,8 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
     flags = [*scored.flags, *work.prepared.index.notes]
     flags += ["partial"] if spec.limit is not None else []
     flags += ["loaded"] if weights_of(plan) or (finished(work.folder.fit) or {}).get("loaded") else []
+    file = work.folder.info["spec"].get("checkpoint")
+    loaded = f"checkpoint={file}" if file else ""  # two files of one method are two lines of a board
     common = {
         "run_id": work.folder.run_id,
         "evaluation": part.component.name,
@@ -287,7 +289,7 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
         "evaluation_settings": ", ".join(filter(None, (part.changed, *attacks))),
         "method": spec.method,
         "model": plan.model.component.name,
-        "settings": ", ".join(filter(None, (plan.method.changed, plan.model.changed))),
+        "settings": ", ".join(filter(None, (plan.method.changed, plan.model.changed, loaded))),
         "seed": spec.seed,
         "explainer": explainer.component.name if explainer else "",
         "flags": tuple(flags),

@@ -135,6 +135,7 @@ def test_batch_size_changes_no_key_and_no_number_beyond_rounding(tiny_runs, tmp_
     a, b = (r.stages[0].read_samples().filter(like="probability:").to_numpy() for r in (whole, split))
     assert abs(a - b).max() < 1e-5
     assert all("loaded" in row.flags for row in whole.rows)
+    assert all(row.settings.endswith("checkpoint=model.safetensors") for row in whole.rows)
 
 
 def test_limit_marks_every_row_partial_and_scores_a_prefix(tiny_runs, tmp_path):
