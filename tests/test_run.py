@@ -79,7 +79,7 @@ def test_the_same_command_twice_does_nothing_twice(tiny_runs, monkeypatch):
 def test_evaluate_adds_an_explainer_without_training(tiny_runs, monkeypatch):
     runs_dir, (baseline, _) = tiny_runs
     monkeypatch.setattr(trained_models, "_train", lambda *_: pytest.fail("trained again"))
-    before = {s.folder.name for s in RunFolder(baseline.source).stages()}  # other files' tests may have added to this run
+    before = {s.folder.name for s in RunFolder(baseline.source).stages()}  # other tests may have added some
     changes = {"explainers": ("gradcam",), "evaluations": ("localisation",)}
     after = running.evaluate(baseline.run_id, changes, runs_dir, QUIET)
     (new,) = {s.name for s in after.stages} - before
