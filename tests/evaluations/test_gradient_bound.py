@@ -201,7 +201,7 @@ def test_which_images_are_sampled():
 
 def test_what_counts_as_fooled():
     found = Found(torch.zeros(4, 1, 1, 1), torch.tensor([0.0, torch.inf, 0.1, 0.0]), torch.ones(4).long(),
-                  torch.tensor([0, -1, 2, 3]))  # fmt: skip
+                  torch.tensor([0, -1, 2, 3]), torch.zeros(4).bool())  # fmt: skip
     assert fooled(found).tolist() == [False, False, True, False]
     assert facts([found]) == {"images": 4, "fooled": 1, "goal held at the start": 1, "not fooled": 2}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_woods_networks import network_of
+from woods_networks import network_of
 
 from harness.attacks.algorithm1 import algorithm1
 from harness.attacks.goals import Adversarial, BetterThanRandom

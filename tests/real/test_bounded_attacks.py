@@ -58,7 +58,7 @@ def test_pgd_agrees_with_foolbox(norm, radius, left):
 
 @pytest.mark.parametrize("goal", [Adversarial, BetterThanRandom])
 def test_minimal_attacks_agree_with_foolbox(goal):
-    """On 4 images of resnet44-standard: DDN within a step of its radius (5 %), DeepFool never longer by more than that."""
+    """On 4 images of resnet44-standard: neither of ours is longer by more than a step of DDN's radius (5 %)."""
     model, (x, y) = network("standard"), sample(4)
     found = {
         n: FOUND.load("attack", n)(model, x, goal(y)).rmse
@@ -68,7 +68,7 @@ def test_minimal_attacks_agree_with_foolbox(goal):
     assert moved.sum() == 4
     assert all(rmse.isfinite().all() for rmse in found.values())
     ddn, deepfool = ((found[n] / found[f"foolbox_{n}"])[moved] for n in ("ddn", "deepfool"))
-    assert ((ddn - 1).abs() < 0.06).all()
+    assert (ddn < 1.06).all(), "ours begins near the boundary and its steps fall: shorter on near images"
     assert (deepfool < 1.05).all(), "ours has the boundaries of all classes, foolbox's here one"
     if goal is BetterThanRandom:
         assert ((deepfool - 1).abs() < 0.02).all(), "one boundary for both"

@@ -1,32 +1,17 @@
 """The authors' four published networks (Woods 2019), loaded without executing anything of theirs."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
+from woods_networks import ROOT, network, network_of
 
 from harness.errors import UsageError
-from harness.models.activations import with_half_huber
-from harness.models.checkpoint import load_into, read_state
-from harness.models.woods import resnet44
 from harness.plugins import catalogue
 
-ROOT = Path(os.environ.get("HARNESS_DATA", "/nowhere")) / "woods2019"
 pytestmark = [
     pytest.mark.data,
     pytest.mark.skipif(not ROOT.is_dir(), reason="HARNESS_DATA has no woods2019: the authors' networks are not here"),
 ]
 ACCURACY = {"standard": 0.9384, "adv-train": 0.8643, "all": 0.6790, "robust": 0.6758}  # on all 10,000 test images
-
-
-def network(name: str, *, half_huber: bool):
-    model = resnet44(num_classes=10, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
-    if half_huber:
-        with_half_huber(model)
-    path = ROOT / f"resnet44-{name}.pt"
-    load_into(model, read_state(path), path)
-    return model.eval()
 
 
 @pytest.mark.parametrize("name", ACCURACY)
@@ -46,10 +31,6 @@ def test_their_networks_classify_as_published(name):
     share = (logits.argmax(1) == target).double().mean().item()
     published = ACCURACY[name]
     assert abs(share - published) < 4 * (published * (1 - published) / 1000) ** 0.5
-
-
-def network_of(name: str):
-    return network(name, half_huber=name in ("all", "robust"))
 
 
 @pytest.mark.parametrize(("name", "half_huber"), [("all", False), ("standard", True)])
