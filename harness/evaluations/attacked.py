@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.attacks.goals import Adversarial, Flip, Goal
 from harness.attacks.minimal import Found
+from harness.errors import UsageError
 from harness.evaluations.subject import Subject, fixed_order
 from harness.tasks import Task
 from harness.types import Batch
@@ -21,8 +22,11 @@ IMAGES = {"quick": 16, "paper": 1000}  # protocol.md, 7
 def sampled(subject: Subject, images: int | None) -> NDArray[np.int64]:
     """Return the positions of the first `images` of the split's fixed order, in table order, (n,).
 
-    None: as many as the profile says. A split with fewer gives them all; `limit` may leave fewer still.
+    None: as many as the profile says. A split with fewer gives them all; `limit` may leave fewer still. Raises
+    `UsageError` for fewer than one.
     """
+    if images is not None and images < 1:
+        raise UsageError(f"images: expected at least 1, got {images}.")
     every, _ = subject.prepared.index.scored()
     count = IMAGES[subject.profile] if images is None else images
     count = count if subject.limit is None else min(count, subject.limit)

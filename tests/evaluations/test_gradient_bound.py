@@ -9,6 +9,7 @@ from subjects import FINDINGS, STD, linear, pixels, subject, weights
 
 from harness.attacks.goals import Adversarial, Flip
 from harness.attacks.minimal import Found
+from harness.errors import UsageError
 from harness.evaluations.attacked import facts, fooled, goal_of, sampled
 from harness.evaluations.gradient_bound import GradientBound, concerned, measure
 from harness.evaluations.subject import fixed_order
@@ -217,3 +218,9 @@ def test_every_attack_that_can_be_named(name):
     assert (ratios <= 1.001).all()
     assert (ratios > 0.6).all()
     assert catalogue().find("attack", name)
+
+
+@pytest.mark.parametrize("images", [0, -1])
+def test_no_images_are_refused(images):
+    with pytest.raises(UsageError, match=f"images: expected at least 1, got {images}"):
+        GradientBound(images=images).score(subject(linear(weights(2))))
