@@ -1,6 +1,7 @@
 """What attacks cost: passes per image, and seconds against the same number of bare passes.
 
-    HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/attacks.py [--images 20] [--rounds 7] [--net resnet44-all]
+    HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/attacks.py [--images 20] [--rounds 7] [--net resnet44-all] \
+        [--attack fast]
 
 The bare pass is a forward and an input gradient of the same images, dtype and memory format, at the fastest batch
 size of 1 to 128; it and the attacks take turns, medians are compared (target: at most 1.15). A bare pass takes no look
@@ -75,7 +76,7 @@ def fastest_batch(model: nn.Module, x: torch.Tensor) -> tuple[int, float]:
     return best, found[best]
 
 
-def attacks(name: str, count: int, rounds: int) -> None:
+def attacks(name: str, count: int, rounds: int, only: list[str] | None) -> None:
     model, (x, y) = network(name), images(count)
     size, _ = fastest_batch(model, x)
     part = x.repeat(-(-size // len(x)), 1, 1, 1)[:size].contiguous(memory_format=torch.channels_last)
@@ -84,8 +85,10 @@ def attacks(name: str, count: int, rounds: int) -> None:
             "deepfool": lambda goal=goal: deepfool(model, x, goal),
             "ddn": lambda goal=goal: ddn(model, x, goal),
             "fast": lambda goal=goal: strongest(model, x, goal, {"deepfool": deepfool, "ddn": ddn}),
-            "algorithm1, 50 steps": lambda goal=goal: algorithm1(model, x, goal, variant="code", steps=50),
+            "algorithm1": lambda goal=goal: algorithm1(model, x, goal, variant="code", steps=50),
         }.items():
+            if only and title not in only:
+                continue
             passes = call().passes
             times, ratios = [], []
             for _ in range(rounds):
@@ -126,12 +129,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--net", choices=NETS, action="append")
+    parser.add_argument("--attack", choices=("deepfool", "ddn", "fast", "algorithm1"), action="append")
     options = parser.parse_args()
     resolve("cpu")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     training_step(options.rounds)
     for name in options.net or NETS:
-        attacks(name, options.images, options.rounds)
+        attacks(name, options.images, options.rounds, options.attack)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ ROOT = PACKAGE.parent
 
 BANDS = [
     {"errors", "rows", "config", "rng", "plugins", "stats", "store", "record", "provenance", "console", "metrics"},
-    {"types", "tasks", "device", "recipe", "robustbench_adapter"},
+    {"types", "tasks", "device", "recipe", "masking", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},
     {"fit", "evaluations", "api"},
     {"run", "plan", "prepare", "report", "publish", "listing", "trained", "compare"},
