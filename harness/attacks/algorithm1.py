@@ -81,6 +81,7 @@ def _search(
             delta = delta - rate * velocity
         elif step < steps:
             direction = nearly_unit(torch.where(inside, -delta, gradient))
-            velocity = momentum * velocity + (1 - momentum) * direction
-            delta = delta + lengths[step] * velocity
+            # As the program adds, rounding included: on a ReLU network a different last bit ends elsewhere.
+            velocity = (momentum * velocity).add(direction, alpha=1 - momentum)
+            delta = delta.add(velocity, alpha=lengths[step])
     return record

@@ -7,6 +7,7 @@ the last convolution of every block starts at zero. Bias-free convolutions, kaim
 from collections import OrderedDict
 
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, conv2d
 
 from harness.models.classifier import Classifier, GlobalAverageLinear, Normalise
 from harness.models.pretrained import initialise
@@ -35,13 +36,25 @@ class PreActivationBlock(nn.Module):
         return self.main(active) + (x if self.shortcut is None else self.shortcut(active))
 
 
+class PooledConvolution(GlobalAverageLinear):
+    """The same layer as its parent computed as the authors do: an average pool and a 1x1 convolution.
+
+    Equal but for the last bit, and on their ReLU networks the paths of attacks hang on it.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B,V) of features (B,K,h,w)."""
+        pooled = avg_pool2d(features, (features.shape[-2], features.shape[-1]))
+        return conv2d(pooled, self.weight[:, :, None, None], self.bias).flatten(1)
+
+
 @model("resnet44", source="Woods 2019, arXiv:1906.02494; authors' code")
 def resnet44(
     *, num_classes: int, channels: int, mean: tuple[float, ...], std: tuple[float, ...], weights: str | None = None
 ) -> Classifier:
     """Pre-activation ResNet-44 for 32 px: 3 stages of 7 blocks, 16/32/64 maps, 8x8 at the end; exact CAM.
 
-    The authors' head, an 8x8 average and a 1x1 convolution, is a global average and a linear layer at 32 px.
+    The authors' head, an 8x8 average and a 1x1 convolution, is a global one at 32 px.
     """
     stem: OrderedDict[str, nn.Module] = OrderedDict(stem=_conv3x3(channels, 16, 1))
     return _build(stem, "features.stem.weight", (16, 32, 64), 7, num_classes, mean, std, weights)
@@ -84,7 +97,7 @@ def _build(
         features[f"stage{i}"] = nn.Sequential(*stage)
     features["norm"] = nn.BatchNorm2d(inputs)
     features["relu"] = nn.ReLU()
-    head = GlobalAverageLinear(inputs, num_classes)
+    head = PooledConvolution(inputs, num_classes)
     built = Classifier(
         Normalise(mean, std), nn.Sequential(features), head, num_classes=num_classes, foreign_names=AUTHORS
     )

@@ -1,9 +1,11 @@
 """Algorithm 1, variant=code, against the distances that the authors' program found (golden/ara_woods_lossless.csv).
 
-On resnet44-all the program's distances come back. On resnet44-standard they cannot: noise of 1e-7 on the images changes
-single distances by up to a third, in either direction, so only the mean of many is compared.
+In its batches of 25 images: the first one, or as many as HARNESS_GOLDEN_IMAGES says (there are 100). On resnet44-standard the path of an attack hangs on the last bit of
+every sum: where a processor, a batch or a memory format adds in another order, distances differ by up to a third. There
+the test can only be made where the floats are those of the machine that the program ran on.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -23,13 +25,15 @@ pytestmark = [
     pytest.mark.data,
     pytest.mark.skipif(not GOLDEN.exists(), reason="HARNESS_DATA has no golden/: the authors' distances are not here"),
 ]
-N = 10  # images of each net and goal: 40 searches of 451 passes, about two minutes
+BATCH = 25  # the program's; 451 passes of each image
+N = int(os.environ.get("HARNESS_GOLDEN_IMAGES", BATCH))
+FLOATS = "69ba0c1c18774dd6"  # sha256 of a gradient of resnet44-standard where its distances come back
 
 
 def theirs(net: str, goal: str) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Return images, labels and the program's distances of the first N images that needed an attack."""
+    """Return images, labels and the program's distances of its first N images."""
     table = pd.read_csv(GOLDEN)
-    rows = table[(table.net == f"resnet44-{net}") & (table.goal == goal) & (table.rmse > 0)].iloc[:N]
+    rows = table[(table.net == f"resnet44-{net}") & (table.goal == goal)].iloc[:N]
     data = catalogue().load("dataset", "cifar10")()
     root = find_root(data, "cifar10")
     index = data.index(root)
@@ -39,29 +43,25 @@ def theirs(net: str, goal: str) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]
     return x, torch.from_numpy(index.labels[test].argmax(1)), rows.rmse.to_numpy()
 
 
+def floats(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> str:
+    """Return a name of how this machine adds."""
+    leaf = x.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(model(leaf), y, reduction="sum"), leaf)
+    return hashlib.sha256(gradient.numpy().tobytes()).hexdigest()[:16]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "goal"), [("attack", Adversarial), ("btr", BetterThanRandom)])
-def test_the_programs_distances_come_back(name, goal):
-    x, y, expected = theirs("all", name)
-    found = algorithm1(network_of("all").requires_grad_(False), x, goal(y), variant="code").rmse.numpy()
-    close = np.abs(found / expected - 1) < 0.05
-    assert close.mean() >= 0.9, (found / expected).round(3)  # 95 % of a hundred; of ten one may stray
+@pytest.mark.parametrize("net", ["standard", "all"])
+def test_the_programs_distances_come_back(net, name, goal):
+    x, y, expected = theirs(net, name)
+    model = network_of(net).requires_grad_(False)
+    if net == "standard" and (here := floats(model, x[:BATCH], y[:BATCH])) != FLOATS:
+        pytest.skip(f"this machine adds in another order ({here}): a ReLU network's distances are others")
+    parts = [slice(i, i + BATCH) for i in range(0, N, BATCH)]
+    found = np.concatenate([algorithm1(model, x[p], goal(y[p]), variant="code").rmse.numpy() for p in parts])
+    assert ((found == 0) == (expected == 0)).all()
+    attacked = expected > 0
+    close = np.abs(found[attacked] / expected[attacked] - 1) < 0.05
+    assert close.mean() >= 0.95, (found[attacked] / expected[attacked]).round(3)
     assert found.mean() == pytest.approx(expected.mean(), rel=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "goal"), [("attack", Adversarial), ("btr", BetterThanRandom)])
-def test_a_relu_network_agrees_in_the_mean(name, goal):
-    x, y, expected = theirs("standard", name)
-    found = algorithm1(network_of("standard").requires_grad_(False), x, goal(y), variant="code").rmse.numpy()
-    assert np.exp(np.log(found / expected).mean()) == pytest.approx(1, abs=0.25)
-
-
-@pytest.mark.slow
-def test_noise_that_no_image_holds_moves_a_relu_network_s_distances():
-    """Why no more is asked of it above: 1e-7 on the images, a forty-thousandth of a level of 8 bits."""
-    x, y, _ = theirs("standard", "attack")
-    noise = 1e-7 * torch.randn(x[:5].shape, generator=torch.Generator().manual_seed(0))
-    model = network_of("standard").requires_grad_(False)
-    plain, noisy = (algorithm1(model, x[:5] + n, Adversarial(y[:5]), variant="code").rmse for n in (0, noise))
-    assert (noisy / plain - 1).abs().max() > 0.05
