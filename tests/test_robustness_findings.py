@@ -1,5 +1,7 @@
 """Robustness of several findings per image, from data to the store: decisions, areas, robust AUROC."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,7 @@ def test_the_worst_image_in_a_ball_ranks_no_better(made):
     frame = result.stages[0].read_samples()
     radii = sorted(float(c.partition(":")[2]) for c in frame.columns if str(c).startswith("probability:"))
     assert len(radii) > 2
-    for small, large in zip(radii, radii[1:], strict=False):
+    for small, large in itertools.pairwise(radii):
         change = frame[f"probability:{large:g}"] - frame[f"probability:{small:g}"]
         assert (change[frame["positive"]] <= 1e-6).all()
         assert (change[~frame["positive"]] >= -1e-6).all()

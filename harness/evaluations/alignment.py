@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.errors import UsageError
-from harness.evaluations.attacked import attacked, facts, fooled, goal_of, sampled
+from harness.evaluations.attacked import facts, fooled, parts, sampled
 from harness.evaluations.subject import Scored, Subject
 from harness.metrics.alignment import AlignmentTable
 from harness.metrics.cells import Metric
@@ -101,21 +101,19 @@ class Alignment:
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: shares and rank correlations with its own map and with another's."""
         positions = sampled(subject, self.images)
-        parts: list[dict[str, Tensor]] = []
+        scores: list[dict[str, Tensor]] = []
         found, lost, passes = [], 0, np.zeros(2)
-        for batch in subject.feed(positions).batches(self.batch):
-            goal = goal_of(subject.task, subject.logits(batch), batch.y)
-            found.append(attacked(subject, self.attack, batch, goal))
-            explanation = explain(subject, explainer, batch, goal.target)
-            parts.append(measure(explanation.heat, found[-1].delta, fooled(found[-1]), top=self.top))
+        for part in parts(subject, positions, self.attack, self.batch):
+            found.append(part.found)
+            explanation = explain(subject, explainer, part.batch, part.goal.target)
+            scores.append(measure(explanation.heat, part.found.delta, fooled(part.found), top=self.top))
             lost += int((~finite(explanation.heat)).sum())
-            passes += len(batch) * np.array([1 + explanation.forwards, explanation.backwards])
-            subject.progress(sum(len(f.rmse) for f in found), len(positions))
+            passes += len(part.batch) * np.array([1 + explanation.forwards, explanation.backwards])
         samples = subject.prepared.index.samples
         table = AlignmentTable(
             ids=samples["id"].to_numpy(str)[positions],
             clusters=samples["patient"].to_numpy(str)[positions],
-            values={name: torch.cat([p[name] for p in parts]).cpu().numpy()[:, None] for name in parts[0]},
+            values={name: torch.cat([s[name] for s in scores]).cpu().numpy()[:, None] for name in scores[0]},
             conditions=({"attack": self.attack},),
             task=subject.task.name,
         )

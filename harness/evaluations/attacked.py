@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,20 @@ def sampled(subject: Subject, images: int | None) -> NDArray[np.int64]:
     None: as many as the profile says. A split with fewer gives them all; `limit` may leave fewer still. Raises
     `UsageError` for fewer than one.
     """
+    return subject.prepared.index.scored()[0][np.sort(_first(subject, images))]
+
+
+def sampled_in_order(subject: Subject, images: int | None) -> NDArray[np.int64]:
+    """Return the same positions in the fixed order itself, (n,): more images leave the batches of fewer as they are."""
+    return subject.prepared.index.scored()[0][_first(subject, images)]
+
+
+def _first(subject: Subject, images: int | None) -> NDArray[np.int64]:
     if images is not None and images < 1:
         raise UsageError(f"images: expected at least 1, got {images}.")
-    every, _ = subject.prepared.index.scored()
     count = IMAGES[subject.profile] if images is None else images
     count = count if subject.limit is None else min(count, subject.limit)
-    return every[np.sort(fixed_order(len(every))[:count])]
+    return fixed_order(len(subject.prepared.index.scored()[0]))[:count]
 
 
 def goal_of(task: Task, logits: torch.Tensor, y: torch.Tensor) -> Goal:
@@ -46,6 +55,27 @@ def goal_of(task: Task, logits: torch.Tensor, y: torch.Tensor) -> Goal:
         return Adversarial(target)
     chosen = logits.gather(1, target[:, None])[:, 0]
     return Flip(target, sign=torch.where(chosen > 0, 1.0, -1.0).to(logits.dtype), point=torch.zeros_like(chosen))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch, what the model says to it as it is, (B,V), and what was attacked and found."""
+
+    batch: Batch
+    logits: torch.Tensor
+    goal: Goal
+    found: Found
+
+
+def parts(subject: Subject, positions: NDArray[np.int64], name: str, size: int) -> Iterator[Part]:
+    """Yield the images at `positions` in batches of `size`, attacked by `name`; progress is told after each."""
+    done = 0
+    for batch in subject.feed(positions).batches(size):
+        logits = subject.logits(batch)
+        goal = goal_of(subject.task, logits, batch.y)
+        yield Part(batch, logits, goal, attacked(subject, name, batch, goal))
+        done += len(batch)
+        subject.progress(done, len(positions))
 
 
 def attacked(subject: Subject, name: str, batch: Batch, goal: Goal) -> Found:

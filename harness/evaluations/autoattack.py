@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.errors import UsageError
-from harness.evaluations.subject import Scored, Subject, fixed_order
+from harness.evaluations.attacked import sampled_in_order
+from harness.evaluations.counted import Counted
+from harness.evaluations.subject import Scored, Subject
 from harness.metrics.autoattack import AutoAttackTable
 from harness.metrics.cells import Metric
 from harness.metrics.summary import summarise
@@ -24,23 +26,8 @@ from harness.plugins import evaluation
 from harness.rng import seed_for
 from harness.robustbench_adapter import attacks_of, autoattack
 
-IMAGES = {"quick": 16, "paper": 1000}  # protocol.md, 7
 ROUNDING = 1e-4  # of a radius, that a moved image may lie outside: AutoAttack computes in single precision
 CROCE = "Croce & Hein 2020, arXiv:2003.01690, for CIFAR-10"
-
-
-class Counted(nn.Module):
-    """A model that counts the images passed through it, alone (`forward`) or for a gradient (`backward`)."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-        self.passes = {"forward": 0, "backward": 0}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the model's logits."""
-        self.passes["backward" if torch.is_grad_enabled() and x.requires_grad else "forward"] += len(x)
-        return self.model(x)
 
 
 @evaluation("autoattack", source="Croce & Hein 2020, arXiv:2003.01690; protocol.md, 3", version=1, standard=False,
@@ -80,9 +67,7 @@ class AutoAttack:
         if not subject.task.exclusive:
             raise UsageError("autoattack: expected one class per image, got a task of several labels.")
         index = subject.prepared.index
-        every, _ = index.scored()
-        wanted = min(self.images or IMAGES[subject.profile], subject.limit or len(every))
-        positions = every[fixed_order(len(every))[:wanted]]
+        positions = sampled_in_order(subject, self.images)
         pixels = math.prod(subject.prepared.images.shape[1:])
         norms = {n: r for n, r in (("linf", self.linf), ("l2", self.l2)) if r is not None}
         conditions = [
@@ -91,7 +76,7 @@ class AutoAttack:
         ]
         correct = np.zeros(len(positions))
         robust = np.zeros((len(positions), len(norms)))
-        passes, outside, remarks = {"forward": 0, "backward": 0}, 0, list[str]()
+        passes, outside, remarks = np.zeros(2), 0, list[str]()
         feed = subject.feed(positions)
         for start in range(0, len(positions), self.batch):
             here = np.arange(start, min(start + self.batch, len(positions)))
@@ -109,7 +94,7 @@ class AutoAttack:
                     outside += int((~inside).sum())
                     held = right & (_right(counted, moved, y)[0] | ~inside)
                     robust[here[rows], column] = np.where(known, held, np.nan)
-                passes = {k: n + counted.passes[k] for k, n in passes.items()}
+                passes += counted.forwards, counted.backwards
             subject.progress(int(here[-1]) + 1, len(positions))
         table = AutoAttackTable(
             ids=index.samples["id"].to_numpy(str)[positions],
@@ -125,7 +110,8 @@ class AutoAttack:
             "left_the_ball": outside,  # such an image counts as not fooled
             "remarks": list(dict.fromkeys(remarks)),
         }
-        return Scored(table.to_frame(), passes={k: n / len(positions) for k, n in passes.items()}, facts=facts)
+        forward, backward = (float(p) for p in passes / len(positions))
+        return Scored(table.to_frame(), passes={"forward": forward, "backward": backward}, facts=facts)
 
     def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:
         """Return the fields of every row: robust accuracy under each norm; the radius of L2 is an RMSE."""

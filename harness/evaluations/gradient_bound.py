@@ -16,7 +16,7 @@ from harness.attacks.goals import Goal
 from harness.attacks.minimal import Found
 from harness.config import setting
 from harness.data.cache import Prepared
-from harness.evaluations.attacked import attacked, facts, fooled, goal_of, sampled
+from harness.evaluations.attacked import Part, facts, fooled, parts, sampled
 from harness.evaluations.subject import Scored, Subject
 from harness.metrics.cells import Metric
 from harness.metrics.gradient_bound import GradientBoundTable
@@ -24,7 +24,6 @@ from harness.metrics.summary import summarise
 from harness.plugins import evaluation
 from harness.scores.linear_bound import gradients, linear_bound
 from harness.tasks import Task
-from harness.types import Batch
 
 
 def concerned(task: Task, goal: Goal, logits: Tensor) -> Tensor:
@@ -38,8 +37,9 @@ def concerned(task: Task, goal: Goal, logits: Tensor) -> Tensor:
     return torch.cat([target, logits.scatter(1, target, -torch.inf).argmax(1, keepdim=True)], dim=1)
 
 
-def measure(subject: Subject, batch: Batch, logits: Tensor, goal: Goal, found: Found) -> dict[str, Tensor]:
+def measure(subject: Subject, part: Part) -> dict[str, Tensor]:
     """Return the scores of `GradientBoundTable` for a batch, each (B,) float64, and which gradients are `faulty`."""
+    batch, logits, goal, found = part.batch, part.logits, part.goal, part.found
     moved = subject.logits(replace(batch, x=batch.x + found.delta))
     outputs = concerned(subject.task, goal, moved)
     jacobian = torch.empty((len(batch), outputs.shape[1], *batch.x.shape[1:]), device=batch.x.device)
@@ -92,15 +92,12 @@ class GradientBound:
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: gradients, size of the attack, change of the logits and its bound."""
         positions = sampled(subject, self.images)
-        parts: list[dict[str, Tensor]] = []
+        measured: list[dict[str, Tensor]] = []
         found: list[Found] = []
-        for batch in subject.feed(positions).batches(self.batch):
-            logits = subject.logits(batch)
-            goal = goal_of(subject.task, logits, batch.y)
-            found.append(attacked(subject, self.attack, batch, goal))
-            parts.append(measure(subject, batch, logits, goal, found[-1]))
-            subject.progress(sum(len(f.rmse) for f in found), len(positions))
-        scores: dict[str, NDArray[Any]] = {n: torch.cat([p[n] for p in parts]).cpu().numpy() for n in parts[0]}
+        for part in parts(subject, positions, self.attack, self.batch):
+            found.append(part.found)
+            measured.append(measure(subject, part))
+        scores: dict[str, NDArray[Any]] = {n: torch.cat([m[n] for m in measured]).cpu().numpy() for n in measured[0]}
         faulty = scores.pop("faulty")
         samples = subject.prepared.index.samples
         table = GradientBoundTable(

@@ -18,34 +18,18 @@ from harness.attacks.goals import Adversarial
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.errors import HarnessError, UsageError
-from harness.evaluations.subject import Scored, Subject, fixed_order
+from harness.evaluations.attacked import sampled
+from harness.evaluations.counted import Counted
+from harness.evaluations.subject import Scored, Subject
 from harness.metrics.cells import Metric
 from harness.metrics.robust_accuracy import RobustAccuracyTable
 from harness.metrics.summary import summarise
 from harness.plugins import evaluation
 from harness.tasks import Task
 
-SIZES = {"quick": 16, "paper": 1000}  # images of a profile, or the whole split where it has fewer
 ROUNDING = 1e-5  # how far beyond the ball a moved image may lie: of the radius, and of a pixel's range
 NOT_FALLING = "adversarial loss not falling"
 ELSEWHERE = "images with several labels: the evaluation `robustness` measures theirs"
-
-
-class Counted(nn.Module):
-    """A model that counts the images that pass through it: forward alone, and forward and backward."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model, self.training = model, model.training
-        self.forwards = self.backwards = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the model's logits."""
-        if x.requires_grad:
-            self.backwards += len(x)
-        else:
-            self.forwards += len(x)
-        return self.model(x)
 
 
 @dataclass(frozen=True)
@@ -132,17 +116,11 @@ class RobustAccuracy:
             return "the dataset has one class: there is nothing else to be taken for"
         return "" if (labels[prepared.index.scored()[0]].sum(1) == 1).all() else ELSEWHERE
 
-    def positions(self, subject: Subject) -> NDArray[np.int64]:
-        """Return the positions of the images to attack, (n,), in table order: a prefix of the split's fixed order."""
-        every, _ = subject.prepared.index.scored()
-        wanted = self.images or SIZES[subject.profile]
-        return every[np.sort(fixed_order(len(every))[: min(wanted, subject.limit or wanted)])]
-
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: right or not, as it is and in every ball. NaN where a pass was not finite."""
         if not subject.task.exclusive:
             raise UsageError(f"robust_accuracy: expected one label per image, got {ELSEWHERE}.")
-        balls, positions = self.balls(subject.profile, subject.task), self.positions(subject)
+        balls, positions = self.balls(subject.profile, subject.task), sampled(subject, self.images)
         right = np.full((len(positions), 1 + len(balls)), np.nan)
         margins = np.full(right.shape, np.nan)  # of the images that are right at the start
         done, passes = 0, np.zeros(2)

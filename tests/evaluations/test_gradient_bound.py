@@ -10,7 +10,7 @@ from subjects import FINDINGS, STD, linear, pixels, subject, weights
 from harness.attacks.goals import Adversarial, Flip
 from harness.attacks.minimal import Found
 from harness.errors import UsageError
-from harness.evaluations.attacked import facts, fooled, goal_of, sampled
+from harness.evaluations.attacked import Part, facts, fooled, goal_of, sampled
 from harness.evaluations.gradient_bound import GradientBound, concerned, measure
 from harness.evaluations.subject import fixed_order
 from harness.plugins import catalogue
@@ -163,7 +163,7 @@ def test_an_attack_is_not_held_against_gradients_that_are_not_numbers():
         torch.ones(2).long(),
         torch.zeros(2).bool(),
     )
-    scores = measure(made, batch, made.logits(batch), Adversarial(torch.tensor([0, 0])), found)
+    scores = measure(made, Part(batch, made.logits(batch), Adversarial(torch.tensor([0, 0])), found))
     assert scores.pop("faulty").tolist() == [True, False]
     assert all(values.isnan().tolist() == [True, False] for values in scores.values())
 
