@@ -39,9 +39,9 @@ GOALS = {"adv": "attack", "btr": "BTR"}
 
 
 @cache
-def records() -> list[Result]:
-    """Return the records that have robustness, by run."""
-    found = [r for r in load_all(None, RESULTS)[0] if any(s.info["evaluation"] == "robustness" for s in r.stages)]
+def records(evaluation: str = "robustness") -> list[Result]:
+    """Return the records that have an evaluation, by run."""
+    found = [r for r in load_all(None, RESULTS)[0] if any(s.info["evaluation"] == evaluation for s in r.stages)]
     return sorted(found, key=lambda r: r.run_id)
 
 
@@ -140,6 +140,21 @@ def _area(distance: stats.Floats, naive: float) -> float:
     return float(area(known, np.ones((1, len(known))), naive)[0])
 
 
+def bounded() -> str:
+    """Return what bounded attacks at the usual radii leave right, AutoAttack the last."""
+    lines = []
+    for result in records("autoattack"):
+        name = result.info["spec"].get("checkpoint") or result.info["spec"]["method"]
+        rows = {(r.metric, r.attack, r.variant): r for r in result.rows}
+        clean = rows["robust_accuracy", "", "clean"]
+        kinds = [("robust_accuracy", "pgd"), ("robust_accuracy", "foolbox_pgd"), ("autoattack_accuracy", "autoattack")]
+        cells = [cell(r.value, r.low, r.high, 3) for norm in ("linf", "l2")
+                 for r in (rows[metric, attack, norm] for metric, attack in kinds)]  # fmt: skip
+        lines.append((name, cell(clean.value, clean.low, clean.high, 3), *cells, str(clean.n)))
+    return markdown(("network", "as they are", "Linf 8/255: PGD", "foolbox's PGD", "AutoAttack", "L2 0.5: PGD",
+                     "foolbox's PGD", "AutoAttack", "n"), lines)  # fmt: skip
+
+
 def trained() -> str:
     """Return the networks trained here, beside the rows of Table 1 that their methods stand for."""
     rows_of = {
@@ -235,8 +250,9 @@ def findings() -> str:
                      "AUROC of the pairs at RMSE 0 / 0.001 / 0.005", "pairs"), lines)  # fmt: skip
 
 
-TABLES = {"networks": networks, "program": program, "sets": sets, "trained": trained, "pairs": pairs,
-          "findings": findings, "robust-minus-baseline": robust_minus_baseline}  # fmt: skip
+TABLES = {"networks": networks, "program": program, "sets": sets, "bounded": bounded, "trained": trained,
+          "pairs": pairs, "findings": findings, "robust-minus-baseline": robust_minus_baseline}  # fmt: skip
 
 if __name__ == "__main__":
-    write_or_check(PAGE, TABLES, [RESULTS / f"{r.run_id}.json" for r in records()])
+    used = dict.fromkeys(r.run_id for r in (*records(), *records("autoattack")))
+    write_or_check(PAGE, TABLES, [RESULTS / f"{run_id}.json" for run_id in used])
