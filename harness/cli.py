@@ -143,6 +143,30 @@ def evaluate(run_id: str, runs_dir: Path, as_json: bool, **options: Any) -> None
     click.echo(results.json() if as_json else results.text())
 
 
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
+@click.option("--explainer", "explainers", multiple=True, required=True, help="Explainer; may be repeated.")
+@click.option("--target", "targets", multiple=True, metavar="CLASS",
+              help="Class to explain; may be repeated. Default: each image's most probable one.")  # fmt: skip
+@click.option("--out", type=PATH, required=True, help="Folder of the page, its pictures and arrays.")
+@click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE",
+              help="Replace a setting of an explainer: field=value, or name.field=value.")  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
+@runs_dir_option
+@plugin_option
+@json_option
+def explain(run_id: str, images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+    """Explain your own images by a run's model: heat maps, probabilities, and a small page.
+
+    Images may be of any size and mode; they are resized as the run's dataset is, which itself is not needed.
+    """
+    from harness.explain import explain as explain_images
+
+    written = explain_images(run_id, images, **options, quiet=as_json)
+    click.echo(written.json() if as_json else written.text())
+
+
 def _clean(options: dict[str, Any]) -> dict[str, Any]:
     size = options.pop("batch_size")
     if size != "auto" and not (size.isdigit() and int(size) > 0):

@@ -206,6 +206,21 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
     return before
 
 
+def remade(info: Mapping[str, Any], changes: Mapping[str, Any], runs_dir: Path) -> Plan:
+    """Return the plan of a stored run, from its run.json, with fields of its spec replaced and `sets` added to.
+
+    It is without the run that it starts from: nothing will be trained.
+    """
+    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in info["spec"].items()}
+    stored |= {"checkpoint": None, "plugins": (), "runs_dir": runs_dir}
+    sets, chosen = stored.pop("sets"), {k: v for k, v in changes.items() if k != "sets"}
+    spec = RunSpec(**{**stored, **chosen})
+    names = {part.component.name for part in make(spec).parts}
+    kept = tuple(s for s in sets if s.partition(".")[0] in names)  # not those of explainers that are not asked for now
+    spec = dataclasses.replace(spec, sets=(*kept, *changes.get("sets", ())))
+    return dataclasses.replace(make(spec), before=None)
+
+
 def _of_network(spec: RunSpec, network: Network) -> RunSpec:
     """Return the spec with the network's name in full; raises `UsageError` for what only a training could use."""
     given = {

@@ -22,11 +22,11 @@ from harness.evaluations import gallery
 from harness.evaluations.subject import Scored, Subject
 from harness.fit.loop import FIT_VERSION
 from harness.models.classifier import Classifier
-from harness.plan import Part, Plan, RunSpec, make
+from harness.plan import Part, Plan, RunSpec, make, remade
 from harness.record import Result, from_run
 from harness.rows import PROTOCOL_VERSION, Row
 from harness.store import RunFolder, find_run, key_of, name_of, write_stage
-from harness.trained import Work, device_name, finished, load, models_of, weights_of
+from harness.trained import Work, device_name, finished, load, models_of, trained, weights_of
 
 
 def execute(spec: RunSpec, reporter: Reporter) -> list[Result]:
@@ -77,15 +77,9 @@ def evaluate(run: str, changes: dict[str, Any], runs_dir: Path, reporter: Report
     """Add evaluations to a finished run without training anything; `changes` replaces fields of its spec."""
     folder = find_run(runs_dir, run)
     info = folder.info
-    if not finished(folder.fit):
-        raise UsageError(f"run {folder.run_id} has no trained model yet. Give its `harness run` command again first.")
-    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in info["spec"].items()}
-    stored |= {"checkpoint": None, "plugins": (), "runs_dir": runs_dir}
-    sets, chosen = stored.pop("sets"), {k: v for k, v in changes.items() if k != "sets"}
-    spec = RunSpec(**{**stored, **chosen})
-    names = {part.component.name for part in make(spec).parts}
-    kept = tuple(s for s in sets if s.partition(".")[0] in names)  # not those of explainers that are not asked for now
-    plan = dataclasses.replace(make(dataclasses.replace(spec, sets=(*kept, *changes.get("sets", ())))), before=None)
+    trained(folder)
+    plan = remade(info, changes, runs_dir)
+    spec = plan.spec
     prepared = prepare_data(plan, reporter)
     if prepared.fingerprint != info["dataset"]["fingerprint"]:
         raise UsageError(

@@ -15,6 +15,7 @@ from harness.console import Reporter, duration
 from harness.data.batches import feed
 from harness.data.cache import Prepared
 from harness.device import Compute
+from harness.errors import UsageError
 from harness.fit.loop import Progress, train
 from harness.models import checkpoint
 from harness.models.classifier import Classifier
@@ -70,6 +71,20 @@ def models_of(work: Work, start: Result | None) -> tuple[Classifier, ...]:
     return found
 
 
+def trained(folder: RunFolder) -> dict[str, Any]:
+    """Return the summary of a run's fit; `UsageError` where it has not been finished."""
+    if (summary := finished(folder.fit)) is None:
+        raise UsageError(f"run {folder.run_id} has no trained model yet. Give its `harness run` command again first.")
+    return summary
+
+
+def stored(plan: Plan, folder: RunFolder, classes: int, compute: Compute) -> tuple[Classifier, ...]:
+    """Return the models of a run for its number of classes, without its data: one, or one for each fold."""
+    folds = trained(folder).get("folds", ())
+    places = [folder.fit / f"fold-{k}" for k in range(len(folds))] or [folder.fit]
+    return tuple(_filled(_architecture(plan, classes), place / WEIGHTS, compute) for place in places)
+
+
 def load(work: Work) -> tuple[Classifier, ...]:
     """Return the models of a finished fit."""
     return tuple(_loaded(work, fold) for fold in range(work.prepared.index.folds))
@@ -87,21 +102,25 @@ def _seed(work: Work, fold: int) -> int:
 def _build(work: Work, fold: int) -> Classifier:
     """Return the plan's architecture, freshly initialised from the run's seed."""
     torch.manual_seed(seed_for(_seed(work, fold), "init"))
-    data = work.plan.data
-    model = work.plan.model.made(
-        num_classes=len(work.prepared.index.classes), channels=data.channels, mean=data.mean, std=data.std
-    )
-    model = work.plan.recipe.adapt(model)
+    return _architecture(work.plan, len(work.prepared.index.classes))
+
+
+def _architecture(plan: Plan, classes: int) -> Classifier:
+    data = plan.data
+    model = plan.model.made(num_classes=classes, channels=data.channels, mean=data.mean, std=data.std)
+    model = plan.recipe.adapt(model)
     assert isinstance(model, Classifier)
     model.exclusive = data.task.exclusive
     return model
 
 
 def _loaded(work: Work, fold: int) -> Classifier:
-    model = _build(work, fold)
-    path = _folder(work.folder.fit, work, fold) / WEIGHTS
+    return _filled(_build(work, fold), _folder(work.folder.fit, work, fold) / WEIGHTS, work.compute)
+
+
+def _filled(model: Classifier, path: Path, compute: Compute) -> Classifier:
     checkpoint.load_into(model, checkpoint.read_state(path), path)
-    return _ready(model, work.compute)
+    return _ready(model, compute)
 
 
 def _ready(model: Classifier, compute: Compute) -> Classifier:

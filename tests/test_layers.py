@@ -16,7 +16,7 @@ BANDS = [
     {"types", "tasks", "device", "recipe", "masking", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},
     {"fit", "evaluations", "api"},
-    {"run", "plan", "prepare", "report", "publish", "listing", "trained", "compare"},
+    {"run", "plan", "prepare", "report", "publish", "listing", "trained", "compare", "explain"},
     {"commands", "pages"},
     {"cli"},
     {"__main__"},

@@ -70,11 +70,11 @@ def pictures_of(subject: Subject, position: int, own: int, rho: float) -> list[P
     for i, c in enumerate(classes):
         others, reached = {}, {}
         for direction, m in made.items():
-            others[direction] = _levels(m.image[i])
-            others[f"{direction}_difference"] = _levels(0.5 + amplification * (m.image[i] - batch.x[i]))
+            others[direction] = levels(m.image[i])
+            others[f"{direction}_difference"] = levels(0.5 + amplification * (m.image[i] - batch.x[i]))
             reached[direction] = {
-                "probability": _plain(m.probability[i, c]),
-                "rmse": _plain(m.rmse[i]),
+                "probability": plain(m.probability[i, c]),
+                "rmse": plain(m.rmse[i]),
                 "top": _top(m.probability[i], names),
             }
         entry = {
@@ -83,7 +83,7 @@ def pictures_of(subject: Subject, position: int, own: int, rho: float) -> list[P
             "why": "fixed",
             "own": names[own],
             "order": i,
-            "probability": _plain(before[c]),
+            "probability": plain(before[c]),
             "positive": bool(index.labels[position, c]),
             "scores": {},
             "boxes": _boxes(subject.prepared, sample, names[c]),
@@ -106,12 +106,13 @@ def _boxes(prepared: Prepared, sample: str, class_name: str) -> list[list[float]
     return mine.to_numpy(float).round(6).tolist()
 
 
-def _levels(image: Tensor) -> NDArray[np.uint8]:
+def levels(image: Tensor) -> NDArray[np.uint8]:
     """Return an image (C,S,S) in [0,1] as 8 bits; what lies beyond is cut off, what is no number is black."""
     return (image.nan_to_num(0.0).clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
-def _plain(value: Tensor) -> float | None:
+def plain(value: Tensor) -> float | None:
+    """Return a number as JSON has it, None where it is none."""
     number = float(value)
     return round(number, 6) if np.isfinite(number) else None
 
@@ -121,4 +122,4 @@ def _top(probability: Tensor, names: Sequence[str]) -> list[list[Any]]:
     if not probability.isfinite().all():
         return []
     found = probability.topk(min(2, len(names)))
-    return [[names[c], _plain(p)] for p, c in zip(found.values, found.indices.tolist(), strict=True)]
+    return [[names[c], plain(p)] for p, c in zip(found.values, found.indices.tolist(), strict=True)]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.attacks.explain import explain, of_class
 from harness.config import setting
+from harness.explainers.target import check
 from harness.plugins import explainer
 from harness.types import Explanation
 
@@ -33,6 +34,7 @@ class AdversarialExplanation:
 
     def __call__(self, model: Classifier, x: Tensor, target: Tensor, *, seeds: Tensor) -> Explanation:
         """Return heat (B,H,W) for images x (B,C,H,W) and classes `target` (B,)."""
+        check(model, x, target)
         goal = of_class(target, exclusive=model.exclusive)
         found = explain(model, x, goal, rho=self.rho, direction=self.direction, variant=self.variant, steps=self.steps)
         heat = found.delta.square().mean(1).sqrt().float()

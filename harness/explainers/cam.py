@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UsageError
+from harness.explainers.target import check
 from harness.plugins import explainer
 from harness.types import Explanation
 
@@ -26,6 +27,7 @@ class CAM:
 
     def __call__(self, model: Classifier, x: Tensor, target: Tensor, *, seeds: Tensor) -> Explanation:
         """Return heat (B,h,w) for images x (B,C,H,W) and classes `target` (B,). Raises `UsageError`."""
+        check(model, x, target)
         if not model.exact_cam:
             raise UsageError(
                 f"cam: expected a model whose head is a global average and a linear layer, got "

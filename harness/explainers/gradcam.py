@@ -10,6 +10,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor
 
 from harness.config import setting
+from harness.explainers.target import check
 from harness.plugins import explainer
 from harness.types import Explanation
 
@@ -29,6 +30,7 @@ class GradCAM:
 
     def __call__(self, model: Classifier, x: Tensor, target: Tensor, *, seeds: Tensor) -> Explanation:
         """Return heat (B,h,w) for images x (B,C,H,W) and classes `target` (B,)."""
+        check(model, x, target)
         # captum removes its hooks itself, also after an exception (tested). It sets requires_grad on what it is
         # given: a detached view keeps the caller's tensor as it is.
         with torch.enable_grad():

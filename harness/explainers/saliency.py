@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from harness.explainers.target import check
 from harness.plugins import explainer
 from harness.types import Explanation
 
@@ -27,6 +28,7 @@ class Saliency:
 
     def __call__(self, model: Classifier, x: Tensor, target: Tensor, *, seeds: Tensor) -> Explanation:
         """Return heat (B,H,W) for images x (B,C,H,W) and classes `target` (B,)."""
+        check(model, x, target)
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
             # In eval mode an image's logits depend on no other image, so one pass over the sum serves them all.

@@ -65,7 +65,7 @@ def build(
     results.sort(key=lambda r: r.run_id)
     folder = templates_folder()
     environment = make_environment(folder / "templates")
-    _claim(out)
+    claim(out, MARKER, "harness report")
     stems = file_stems(r.run_id for r in results)
     written: set[Path] = set()
 
@@ -208,14 +208,15 @@ def breakable(name: str) -> Markup:
     return Markup("_<wbr>").join(name.split("_"))
 
 
-def _claim(out: Path) -> None:
-    """Mark `out` as a report's folder; refuse one that holds something else."""
+def claim(out: Path, marker: str, command: str) -> None:
+    """Mark `out` as a folder that `command` writes; refuse one that holds something else."""
     with writing(out):
-        if out.is_dir() and any(out.iterdir()) and not (out / MARKER).exists():
+        if out.is_dir() and any(out.iterdir()) and not (out / marker).exists():
             raise UsageError(
-                f"--out {out}: expected an empty folder or an earlier report, found other files. Choose another folder."
+                f"--out {out}: expected an empty folder or one that {command} made, found other files. Choose another "
+                "folder."
             )
-    write_bytes(out / MARKER, b"written by harness report: the next report replaces this folder's files\n")
+    write_bytes(out / marker, f"written by {command}: the next one replaces this folder's files\n".encode())
 
 
 def _remove_stale(out: Path, written: set[Path]) -> None:

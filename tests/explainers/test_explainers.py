@@ -5,15 +5,24 @@ import torch
 from torch import nn
 
 from harness.errors import UsageError
+from harness.explainers.adversarial import AdversarialExplanation
 from harness.explainers.cam import CAM
 from harness.explainers.gradcam import GradCAM
+from harness.explainers.integrated_gradients import IntegratedGradients
+from harness.explainers.lime import LIME
+from harness.explainers.occlusion import Occlusion
 from harness.explainers.reference import Centre, RandomMap, WholeImage
+from harness.explainers.rise import RISE
 from harness.explainers.saliency import Saliency
+from harness.explainers.smoothgrad import SmoothGrad
 from harness.models.classifier import Classifier, GlobalAverageLinear, Normalise
 from harness.plugins import BUILTIN_FOLDERS, catalogue
 
 torch.set_num_threads(1)
-EVERY = [CAM(), GradCAM(), Saliency(), RandomMap(), Centre(), WholeImage()]
+EVERY = [
+    CAM(), GradCAM(), Saliency(), RandomMap(), Centre(), WholeImage(), AdversarialExplanation(steps=3),
+    IntegratedGradients(), SmoothGrad(), Occlusion(), LIME(samples=70), RISE(masks=70),
+]  # fmt: skip
 SEEDS = torch.tensor([11, 12, 13])
 TARGET = torch.tensor([0, 3, 3])
 

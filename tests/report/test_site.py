@@ -166,7 +166,7 @@ def test_nothing_yet(tmp_path):
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UsageError, match="expected an empty folder or an earlier report"):
+    with pytest.raises(UsageError, match="expected an empty folder or one that harness report made"):
         build(None, None, tmp_path, cache=False)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
