@@ -9,6 +9,7 @@ published program. Where they part:
                   of the mask; both directions alike      pixels; the two directions differ (mask_smoothness.py)
     gradient      the sum of the four terms'              half of that, plus all of the cost's
     iterations    15 with 20 points                       20 with 15 points: the program swaps its two settings
+    area          its slope counts at 1 too               a cell at 1 feels no slope of its area
     search        fast                                    full
 
 In both the area and the variation are means over the cells, as the published weights need (the text writes sums), and
@@ -63,6 +64,7 @@ class Masked:
     search: Literal["fast", "full", "fixed", "nesterov"] | None = setting(
         None, source="full: authors' line search; fast: ours", help="fixed, nesterov: every step `step` times the slope"
     )
+    longest: float = setting(1000.0, source="authors' program", help="step that the search full starts from")
     step: float = setting(1.0, source="ours", help="of the searches fixed and nesterov")
 
     terms = (DELETION,)
@@ -82,7 +84,7 @@ class Masked:
             aligned=code, slope=0.5 if code and self.number == 2 else 1.0,
         )  # fmt: skip
         if search == "full":
-            return line_search(objective, masks, iterations=iterations)
+            return line_search(objective, masks, iterations=iterations, longest=self.longest)
         if search == "fast":
             return fast_search(objective, masks, iterations=iterations)
         return fixed_steps(objective, masks, iterations=iterations, step=self.step, momentum=search == "nesterov")
@@ -96,7 +98,15 @@ class Masked:
         )  # fmt: skip
 
     def _check(self, model: Classifier, x: Tensor, target: Tensor) -> None:
-        for name, least in (("iterations", 1), ("points", 1), ("l1", 0), ("l2", 0), ("noise", 0), ("step", 0)):
+        for name, least in (
+            ("iterations", 1),
+            ("points", 1),
+            ("l1", 0),
+            ("l2", 0),
+            ("noise", 0),
+            ("step", 0),
+            ("longest", 0),
+        ):
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise UsageError(f"{name}: expected at least {least}, got {value}.")
@@ -109,7 +119,7 @@ class Masked:
         return self.l1 if self.l1 is not None else (10.0 if cells >= FINE else 1.0)
 
     def _cost(self, x: Tensor, cells: int) -> Cost:
-        return Cost(self._area_weight(cells), self.l2)
+        return Cost(self._area_weight(cells), self.l2, program=self.variant == "code")
 
     def _final(self, masks: Tensor) -> Tensor:
         return masks[:, 0]
@@ -143,11 +153,9 @@ class Bilateral(Masked):
     def _cost(self, x: Tensor, cells: int) -> Cost:
         l1, code = self._area_weight(cells), self.variant == "code"
         if self.smoothness != "btv":
-            return Cost(l1, self.l2 if self.smoothness == "tv" else 0.0)
+            return Cost(l1, self.l2 if self.smoothness == "tv" else 0.0, program=code)
         sigma = self.sigma if self.sigma is not None else (0.1 if code else 0.0226)
-        if code:
-            return Cost(l1, self.l2, "btv_of_the_program", edge_weights_of_the_program(x, sigma))
-        return Cost(l1, self.l2, "btv", edge_weights(x, sigma))
+        return Cost(l1, self.l2, (edge_weights_of_the_program if code else edge_weights)(x, sigma), program=code)
 
 
 @explainer("igos_p", source="Khorram 2021, arXiv:2012.15783, Table 2: I-GOS + insertion (naive)", needs_exact_cam=False,

@@ -27,7 +27,7 @@ class Noise:
         """Return noise with a bank for images `like` (B,C,H,W)."""
         if sd == 0:
             return cls(seeds.cpu(), sd)
-        bank = torch.stack([sd * torch.randn(points, *like.shape[1:], generator=_generator(s)) for s in seeds], 1)
+        bank = torch.stack([sd * torch.randn(points, *like.shape[1:], generator=generator(s)) for s in seeds], 1)
         return cls(seeds.cpu(), sd, bank.to(like))
 
     def __getitem__(self, rows: Tensor) -> Noise:
@@ -42,13 +42,13 @@ class Noise:
             return images + self.bank[[point - 1 for _, point in looks]]
         size = images.shape[2:]
         drawn = [
-            torch.stack([torch.randn(size, generator=_generator(s, draw, term, point)) for s in self.seeds])
+            torch.stack([torch.randn(size, generator=generator(s, draw, term, point)) for s in self.seeds])
             for term, point in looks
         ]
         return images + self.sd * torch.stack(drawn).to(images)
 
 
-def _generator(seed: Tensor, *purpose: int) -> torch.Generator:
+def generator(seed: Tensor, *purpose: int) -> torch.Generator:
     """Return a generator of one image's seed and a purpose."""
     number = int(seed)
     for part in purpose:

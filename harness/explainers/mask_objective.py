@@ -93,7 +93,9 @@ class Objective:
             total = total + (sign * seen.detach().view(len(rows), -1)).sum(0) / self.points
             # Insertion falls with 1 - mask and is subtracted: both terms have the same sign here.
             part = (gradient.view_as(images) * evidence).sum(2, keepdim=True)  # (c,B,1,H,W)
-            slope.index_add_(0, rows, scale * part / self.points)
+            # Not index_add, whose sums have another order each time on a GPU.
+            belongs = (torch.arange(len(shown), device=rows.device)[:, None] == rows).to(part)  # (Q,c)
+            slope += torch.tensordot(belongs, scale * part / self.points, 1)
         return total, slope
 
     def _sources(self) -> list[tuple[int, ...]]:

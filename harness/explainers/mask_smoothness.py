@@ -6,7 +6,6 @@ Masks are (B,1,h,w), 1 where the image is kept. Every cost is (B,), one number p
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -33,7 +32,15 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def area(mask: Tensor) -> Tensor:
-    """Return the share of the image that is taken away: the mean of |1 - mask|."""
+    """Return the share of the image that is taken away: the mean of 1 - mask, which is |1 - mask| within [0,1].
+
+    Its slope holds at 1 too: a cell that is worth less than it costs is not taken away in the first place.
+    """
+    return _mean(1 - mask)
+
+
+def area_of_the_program(mask: Tensor) -> Tensor:
+    """Return the same with the slope of |1 - mask| at 1 taken as 0, as the authors' program does."""
     return _mean((1 - mask).abs())
 
 
@@ -86,12 +93,13 @@ def bilateral_of_the_program(mask: Tensor, weights: Weights) -> Tensor:
 
 @dataclass(frozen=True)
 class Cost:
-    """l1 * area + l2 * roughness of the product of masks (B,J,h,w); `weights` where the roughness is bilateral."""
+    """l1 * area + l2 * variation of the product of masks (B,J,h,w), the variation bilateral where there are weights."""
 
     l1: float
     l2: float
-    roughness: Literal["tv", "btv", "btv_of_the_program"] = "tv"
     weights: Weights | None = None
+    beta: float = 2.0  # power of a difference, of the variation that is not bilateral
+    program: bool = False  # area and bilateral variation as in the authors' program
 
     def __getitem__(self, chosen: Tensor) -> Cost:
         """Return the cost of some of the images' masks."""
@@ -101,9 +109,7 @@ class Cost:
         """Return the cost (B,)."""
         together = masks.prod(1, keepdim=True)
         if self.weights is None:
-            rough = total_variation(together)
-        elif self.roughness == "btv":
-            rough = bilateral(together, self.weights)
+            rough = total_variation(together, self.beta)
         else:
-            rough = bilateral_of_the_program(together, self.weights)
-        return self.l1 * area(together) + self.l2 * rough
+            rough = (bilateral_of_the_program if self.program else bilateral)(together, self.weights)
+        return self.l1 * (area_of_the_program if self.program else area)(together) + self.l2 * rough
