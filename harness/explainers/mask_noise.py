@@ -1,0 +1,56 @@
+"""The noise that keeps a mask from fooling the network (Khorram 2021), from each image's own seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+MIX = 0x9E3779B97F4A7C15  # an odd number far from a power of two: the seeds of an image's draws lie far apart
+MASK = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise of standard deviation `sd` for B images: new in every draw, or one bank that all draws share.
+
+    The bank (S,B,C,H,W) has one image per point, which all terms share.
+    """
+
+    seeds: Tensor  # (B,) long, on the CPU
+    sd: float
+    bank: Tensor | None = None
+
+    @classmethod
+    def shared(cls, seeds: Tensor, sd: float, points: int, like: Tensor) -> Noise:
+        """Return noise with a bank for images `like` (B,C,H,W)."""
+        if sd == 0:
+            return cls(seeds.cpu(), sd)
+        bank = torch.stack([sd * torch.randn(points, *like.shape[1:], generator=generator(s)) for s in seeds], 1)
+        return cls(seeds.cpu(), sd, bank.to(like))
+
+    def __getitem__(self, rows: Tensor) -> Noise:
+        """Return the noise of some of the images."""
+        return replace(self, seeds=self.seeds[rows.cpu()], bank=None if self.bank is None else self.bank[:, rows])
+
+    def added(self, images: Tensor, looks: list[tuple[int, int]], draw: int) -> Tensor:
+        """Return images (c,B,C,H,W) of c looks (term, point) with the noise of one draw added."""
+        if self.sd == 0:
+            return images
+        if self.bank is not None:
+            return images + self.bank[[point - 1 for _, point in looks]]
+        size = images.shape[2:]
+        drawn = [
+            torch.stack([torch.randn(size, generator=generator(s, draw, term, point)) for s in self.seeds])
+            for term, point in looks
+        ]
+        return images + self.sd * torch.stack(drawn).to(images)
+
+
+def generator(seed: Tensor, *purpose: int) -> torch.Generator:
+    """Return a generator of one image's seed and a purpose."""
+    number = int(seed)
+    for part in purpose:
+        number = (number * MIX + part + 1) & MASK
+    return torch.Generator().manual_seed(number)
