@@ -16,6 +16,7 @@ from harness.data.cache import Prepared
 from harness.errors import UsageError
 from harness.evaluations.explained_maps import explain
 from harness.evaluations.masked import View, followed, views
+from harness.evaluations.masked_pictures import LEVELS, pictures_of
 from harness.evaluations.subject import Scored, Subject, fixed_order, labelled
 from harness.metrics.cells import Metric
 from harness.metrics.insertion_deletion import MAP_CELLS, InsertionDeletionTable
@@ -27,7 +28,6 @@ from harness.scores.threshold_iou import finite
 from harness.tasks import Task
 
 IMAGES = {"quick": 16, "paper": 5000}  # protocol.md, 7
-LEVELS = 65535  # of a stored probability: curves are kept as integers of 16 bits
 
 
 @evaluation("insertion_deletion", source="Khorram 2021, Table 1; Petsiuk 2018, arXiv:1806.07421; protocol.md, 4",
@@ -58,7 +58,7 @@ class InsertionDeletion:
     batch: int = setting(
         16, unit="images", help="explained at once; part of the key, and what an interrupted run keeps"
     )
-    masked: int = setting(64, unit="images", help="partly shown images that the model sees at once; part of the key")
+    masked: int = setting(32, unit="images", help="partly shown images that the model sees at once; part of the key")
     resamples: int = setting(1000, source="protocol.md, 0", help="bootstrap replicates")
 
     def __post_init__(self) -> None:
@@ -98,10 +98,10 @@ class InsertionDeletion:
             subject.progress(start + len(mine), len(positions))
         frame = pd.concat(parts, ignore_index=True)
         table = self._table(subject, positions, resolutions, frame)
-        return Scored(table.to_frame(), self._pictures(), *_passes_and_facts(subject, positions, frame))
-
-    def _pictures(self) -> list[Any]:
-        return []
+        pictures = pictures_of(
+            subject, explainer, positions, table, mode=self.mode, attack=self.attack, batch=self.batch
+        )
+        return Scored(table.to_frame(), pictures, *_passes_and_facts(subject, positions, frame))
 
     def _variants(self) -> tuple[str, ...]:
         mode = "" if self.mode == "protocol" else self.mode

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,12 +102,7 @@ def followed(
                 ways = (insertion, (start, p_start), (x, view.p_original[rows])), \
                        (deletion, (x, view.p_original[rows]), (end, p_end))  # fmt: skip
                 for found, (before, p_before), (after, p_after) in ways:
-                    inner = curve(model, before, after, target, place, count[r], at_once=at_once)
+                    inner = curve(model, before, after, target, place, count[r], at_once=at_once, mode=mode)
                     found[r][rows] = torch.cat([p_before[:, None], inner, p_after[:, None]], dim=1).float()
     ends = 2 if mode == "rise" else 1
     return Followed(insertion, deletion, ends + float(sum(2 * (len(c) - 2) for c in count.values())))
-
-
-def step_of(place: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Return the step after which each cell has changed, 1..S, from its place in the order."""
-    return np.searchsorted(count, place, side="right")

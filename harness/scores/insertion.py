@@ -4,7 +4,8 @@ Cells of the image are uncovered or covered, the most important ones first, and 
 followed (protocol.md, 4). Deletion goes from the image to the baseline, insertion from the baseline to the image.
 
 Differs from the authors' program of Khorram 2021: the area is the trapezoid with both ends, in at most 50 equal steps.
-`mode="igos_code"` gives their order of steps and their sum. `mode="rise"` deletes to zeros, as Petsiuk 2018 does.
+`mode="igos_code"` gives their steps, their sum, and masks resized with aligned corners. `mode="rise"` deletes to
+zeros, as Petsiuk 2018 does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from harness.errors import UsageError
 from harness.masking import blend, probability, upsampled
@@ -94,13 +96,13 @@ def places(heat: Tensor, resolution: int, seeds: Tensor) -> Tensor:
 @torch.no_grad()
 def curve(
     model: Classifier, before: Tensor, after: Tensor, target: Tensor, place: Tensor, count: NDArray[np.int64], *,
-    at_once: int,
+    at_once: int, mode: str = "protocol",
 ) -> Tensor:  # fmt: skip
     """Return the probability of class `target` (B,) while `before` turns into `after`, most important cells first.
 
     `before` and `after` (B,C,H,W), `place` (B, r*r) of each cell, `count` (S+1,) cells that have changed at each step.
     (B,S-1) float32: the ends are whole images, and both directions share them. The model sees `at_once` images at a
-    time, whatever B and S are.
+    time, whatever B and S are. `igos_code` resizes masks with aligned corners, as the authors' program does.
     """
     (images, cells), inner = place.shape, torch.from_numpy(count[1:-1]).to(place.device)
     side = round(cells**0.5)
@@ -108,9 +110,14 @@ def curve(
     for part in torch.arange(len(found), device=place.device).split(at_once):
         image, step = part // len(inner), part % len(inner)
         changed = (place[image] < inner[step, None]).to(before.dtype).view(-1, 1, side, side)
-        shown = blend(after[image], before[image], upsampled(changed, *before.shape[-2:]))
+        mask = _aligned(changed, before) if mode == "igos_code" else upsampled(changed, *before.shape[-2:])
+        shown = blend(after[image], before[image], mask)
         found[part] = probability(model, shown, target[image]).float()
     return found.view(images, len(inner))
+
+
+def _aligned(mask: Tensor, image: Tensor) -> Tensor:
+    return interpolate(mask, size=image.shape[-2:], mode="bilinear", align_corners=True)
 
 
 def area(levels: Tensor, count: NDArray[np.int64], mode: str = "protocol") -> Tensor:
