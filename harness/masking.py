@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 KERNEL, SIGMA, SIDE = 51, 50.0, 224  # of the authors' blur (Khorram 2021, code), and the image that it is meant for
 
 
-def blurred(x: Tensor) -> Tensor:
+def blurred(x: Tensor, *, kernel: int = KERNEL, sigma: float = SIGMA) -> Tensor:
     """Return images (B,C,H,W) blurred beyond recognition: Gaussian, kernel 51 and sigma 50 at 224 px.
 
-    Both are in proportion at other sizes, side by side, the kernel rounded to an odd number; the border is reflected.
+    `kernel` and `sigma` are for programs that blur otherwise. Both are in proportion at other sizes, side by side, the
+    kernel rounded to an odd number; the border is reflected.
     The authors blur 8-bit pixels; here nothing is rounded.
     """
     height, width = x.shape[-2:]
-    kernel = [2 * round((KERNEL * side / SIDE - 1) / 2) + 1 for side in (width, height)]
-    return gaussian_blur(x, kernel, [SIGMA * side / SIDE for side in (width, height)])
+    odd = [2 * round((kernel * side / SIDE - 1) / 2) + 1 for side in (width, height)]
+    return gaussian_blur(x, odd, [sigma * side / SIDE for side in (width, height)])
 
 
 def upsampled(mask: Tensor, height: int, width: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.evaluations.explained import DIRECTIONS, explained, pictures_of, samples_shown
-from harness.evaluations.subject import Picture, Scored, Subject, fixed_order
+from harness.evaluations.subject import Picture, Scored, Subject, labelled
 from harness.metrics.cells import Metric
 from harness.metrics.explanations import ExplanationTable
 from harness.metrics.summary import summarise
@@ -26,13 +26,6 @@ from harness.types import Batch
 ROLES = ("true", "other")  # a true class, and the most probable one that is not
 SIZES = {"quick": 16, "paper": 1000}  # images by profile (protocol.md, 7)
 ROUNDING = 1e-5  # relative, of an RMSE
-
-
-def wanted(prepared: Prepared, count: int) -> NDArray[np.int64]:
-    """Return the positions of the first `count` images of the fixed order that have a label, in table order."""
-    every, _ = prepared.index.scored()
-    order = fixed_order(len(every))
-    return every[np.sort(order[prepared.index.labels[every[order]].any(1)][:count])]
 
 
 def targets(probability: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,12 +87,12 @@ class AdversarialExplanations:
 
     def applies(self, prepared: Prepared) -> str:
         """Return why there is nothing to explain, or the empty string."""
-        return "" if len(wanted(prepared, 1)) else "no image of the test split has a label"
+        return "" if len(labelled(prepared, 1)) else "no image of the test split has a label"
 
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: probability before and after, RMSE, of two classes in two directions."""
         count = SIZES[subject.profile] if self.images is None else self.images
-        positions = wanted(subject.prepared, min(count, subject.limit or count))
+        positions = labelled(subject.prepared, min(count, subject.limit or count))
         shown = samples_shown(subject.prepared)[: subject.limit]
         parts: list[dict[str, NDArray[np.float64]]] = []
         passes = 0.0

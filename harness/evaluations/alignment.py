@@ -9,38 +9,21 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.errors import UsageError
 from harness.evaluations.attacked import facts, fooled, parts, sampled
+from harness.evaluations.explained_maps import explain
 from harness.evaluations.subject import Scored, Subject
 from harness.metrics.alignment import AlignmentTable
 from harness.metrics.cells import Metric
 from harness.metrics.summary import summarise
 from harness.plugins import evaluation
-from harness.rng import seed_for
 from harness.scores.alignment import alignment, alignment_rank, chance, energy_of
 from harness.scores.threshold_iou import finite, upsample
 from harness.tasks import Task
-from harness.types import Batch, Explanation
-
-
-def explain(subject: Subject, explainer: Any, batch: Batch, target: Tensor) -> Explanation:
-    """Return the explanation of each image's class `target` (B,), heat (B,h,w), by the model that scores the image."""
-    index = subject.prepared.index
-    names = zip(index.samples["id"].to_numpy(str)[batch.index.numpy()], target.tolist(), strict=True)
-    # From the sample's name, not from the run: reference maps are the same for every run.
-    seeds = torch.tensor([seed_for(0, i, index.classes[c]) for i, c in names])
-    found: list[Explanation] = []
-    order: list[NDArray[np.int64]] = []
-    for model, rows in subject.shares(batch.index.numpy()):
-        found.append(explainer(model, batch.x[rows], target[rows], seeds=seeds[rows]))
-        order.append(rows)
-    heat = torch.cat([e.heat.float() for e in found])[np.argsort(np.concatenate(order))]
-    return Explanation(heat, found[0].forwards, found[0].backwards)
 
 
 def measure(heat: Tensor, delta: Tensor, usable: Tensor, *, top: float) -> dict[str, Tensor]:

@@ -15,13 +15,12 @@ from torch import Tensor
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.data.index import folds_by_patient
-from harness.evaluations import gallery
+from harness.evaluations import explained_maps, gallery
 from harness.evaluations.subject import Picture, Scored, Subject, fixed_order
 from harness.metrics.cells import Metric
 from harness.metrics.summary import summarise
 from harness.metrics.tables import FOLDS, MISSING, SCALE, LocalisationTable, quantise
 from harness.plugins import evaluation
-from harness.rng import seed_for
 from harness.scores.boxes import box_mask
 from harness.scores.energy import energy
 from harness.scores.pointing import chance, pointing
@@ -83,15 +82,7 @@ def explain(subject: Subject, explainer: Any, pairs: Pairs) -> tuple[Explanation
     """Return the explanation of each pair's class on its image, heat (P,h,w), and the images, a batch of P."""
     batch = subject.feed(pairs.position).batch(np.arange(len(pairs)))
     target = torch.from_numpy(pairs.class_number).to(batch.x.device)
-    # From the pair's name, not from the run: reference maps are the same for every run.
-    seeds = torch.tensor([seed_for(0, i, c) for i, c in zip(pairs.ids, pairs.class_name, strict=True)])
-    found: list[Explanation] = []
-    order: list[NDArray[np.int64]] = []
-    for model, rows in subject.shares(pairs.position):
-        found.append(explainer(model, batch.x[rows], target[rows], seeds=seeds[rows]))
-        order.append(rows)
-    heat = torch.cat([e.heat.float() for e in found])[np.argsort(np.concatenate(order))]
-    return Explanation(heat, found[0].forwards, found[0].backwards), batch
+    return explained_maps.explain(subject, explainer, batch, target), batch
 
 
 def measure(heat: Tensor, masks: Tensor) -> dict[str, NDArray[Any]]:

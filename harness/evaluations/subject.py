@@ -97,6 +97,13 @@ def fixed_order(n: int) -> NDArray[np.int64]:
     return torch.randperm(n, generator=torch.Generator().manual_seed(PERMUTATION_SEED)).numpy()
 
 
+def labelled(prepared: Prepared, count: int) -> NDArray[np.int64]:
+    """Return the positions of the first `count` images of the fixed order that have a label, in table order."""
+    every, _ = prepared.index.scored()
+    order = fixed_order(len(every))
+    return every[np.sort(order[prepared.index.labels[every[order]].any(1)][:count])]
+
+
 @dataclass(frozen=True)
 class Picture:
     """One entry of a gallery: arrays at input size, and what to say beside them."""

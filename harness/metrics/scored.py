@@ -39,7 +39,8 @@ FIELDS = {
 class ScoreTable:
     """Scores of N samples under C conditions. NaN: the sample could not be scored, under none of the conditions.
 
-    As a frame: a line per sample with its scores side by side, `<score>` or `<score>|attack=pgd|radius=0.5`.
+    A condition under which no sample at all can be scored is named by `unscored`. As a frame: a line per sample with
+    its scores side by side, `<score>` or `<score>|attack=pgd|radius=0.5`.
     """
 
     evaluation: ClassVar[str]
@@ -60,7 +61,7 @@ class ScoreTable:
         require(set(self.values) == set(self.scores), name, f"scores {self.scores}", tuple(self.values), "Name all.")
         for score, array in self.values.items():
             require(array.shape == shape, name, f"{score} of shape {shape}", array.shape, "Give samples x conditions.")
-            lost = np.isnan(array)
+            lost = np.isnan(array[:, self._scored_under()])
             require((lost.any(1) == lost.all(1)).all(), name, f"{score} under all conditions or none", "gaps",
                     "Mark the whole sample.")  # fmt: skip
         if self.class_names is not None:
@@ -96,8 +97,18 @@ class ScoreTable:
         if self.class_names is not None:
             frame |= {"class_name": self.class_names.astype(object), "classes": "\t".join(self.classes)}
         for score, array in self.values.items():
-            frame |= {f"{score}{_suffix(c)}": array[:, i] for i, c in enumerate(self.conditions)}
+            frame |= {f"{score}{suffix(c)}": array[:, i] for i, c in enumerate(self.conditions)}
         return pd.DataFrame({**frame, **self.extra}, index=pd.RangeIndex(len(self.ids)))
+
+    @property
+    def unscored(self) -> Mapping[int, str]:
+        """Return the numbers of the conditions under which nothing can be scored, each with the reason."""
+        return {}
+
+    def _scored_under(self) -> list[int]:
+        """Return the numbers of the conditions that count: of all, where nothing can be scored under any."""
+        every = range(len(self.conditions))
+        return [c for c in every if c not in self.unscored] or list(every)
 
     def parts(self) -> list[tuple[slice, Self]]:
         """Return the table itself: a sample is scored for itself, whichever model it is of."""
@@ -105,7 +116,7 @@ class ScoreTable:
 
     def counted(self, score: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return per class (one, where samples have none) how many samples have the score and how many do not."""
-        lost = np.isnan(self.values[score]).any(1)
+        lost = np.isnan(self.values[score][:, self._scored_under()]).any(1)
         if self.class_names is None:
             return np.array([(~lost).sum()]), np.array([lost.sum()])
         members = [self.class_names == c for c in self.classes]
@@ -125,7 +136,8 @@ class ScoreTable:
         raise UsageError(f"unknown need {need!r} of a {self.evaluation} metric. Known: samples.")
 
 
-def _suffix(condition: Mapping[str, Any]) -> str:
+def suffix(condition: Mapping[str, Any]) -> str:
+    """Return what follows a score's name in a column of the frame, "" without conditions."""
     return "".join(f"|{k}={condition[k]}" for k in FIELDS if condition.get(k) not in (None, ""))
 
 
@@ -144,21 +156,23 @@ def mean(table: ScoreTable, metric: Any, weights: Floats, score: str = "") -> Fl
     if not is_per_class(table, metric):
         return means(array, weights)
     assert table.class_names is not None
-    weighing, filled = _known(array, weights)
+    known, filled = _known(array)
     kept = scorable(table, metric)
     members = np.stack([table.class_names == c for c in table.classes]).astype(float)  # (V,N)
-    total = weighing @ members.T  # (R,V)
-    blocks = [with_macro(ratio((weighing * filled[:, c]) @ members.T, total), kept) for c in range(filled.shape[1])]
+    blocks = [
+        with_macro(ratio((weights * filled[:, c]) @ members.T, (weights * known[:, c]) @ members.T), kept)
+        for c in range(filled.shape[1])
+    ]
     return np.concatenate(blocks, axis=1)
 
 
 def means(array: Floats, weights: Floats) -> Floats:
     """Return the weighted mean of a score (N,C) over the samples that have it, (R,C); NaN where none has."""
-    weighing, filled = _known(array, weights)
-    return ratio(weighing @ filled, weighing.sum(1, keepdims=True))
+    known, filled = _known(array)
+    return ratio(weights @ filled, weights @ known)
 
 
-def _known(array: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return the weights (R,N) and the scores (N,C) with samples that lack the score at 0 in both."""
-    known = np.logical_not(np.isnan(array).any(axis=1))
-    return np.where(known, weights, 0.0), np.where(known[:, None], array, 0.0)
+def _known(array: Floats) -> tuple[Floats, Floats]:
+    """Return where there is a score, (N,C) of 0 and 1, and the scores with 0 where there is none."""
+    known = ~np.isnan(array)
+    return known.astype(float), np.where(known, array, 0.0)

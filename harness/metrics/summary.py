@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from harness.metrics import (
     calibration,
     explanations,
     gradient_bound,
+    insertion_deletion,
     localisation,
     pointing,
     predictions,
@@ -28,6 +29,7 @@ from harness.metrics.autoattack import AutoAttackTable
 from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
 from harness.metrics.explanations import ExplanationTable
 from harness.metrics.gradient_bound import GradientBoundTable
+from harness.metrics.insertion_deletion import InsertionDeletionTable
 from harness.metrics.robust_accuracy import RobustAccuracyTable
 from harness.metrics.robustness import RobustnessTable
 from harness.metrics.tables import ClassificationTable, LocalisationTable
@@ -45,6 +47,7 @@ MODULES = (  # in the order of their columns
     gradient_bound,
     alignment,
     explanations,
+    insertion_deletion,
 )
 TABLES = {  # by the evaluation that fills them
     t.evaluation: t
@@ -57,6 +60,7 @@ TABLES = {  # by the evaluation that fills them
         GradientBoundTable,
         AlignmentTable,
         ExplanationTable,
+        InsertionDeletionTable,
     )
 }
 
@@ -132,8 +136,11 @@ def lines(table: Table, metric: Metric, found: stats.Estimate) -> list[dict[str,
     options = registration(metric)
     layout, why = cells(table, metric), reasons(table, metric)
     n, n_missing = _counts(table, metric)
+    unscored: Mapping[int, str] = getattr(table, "unscored", {})
+    of_condition = len(layout) // len(table.conditions)
     result = []
     for k, cell in enumerate(layout):
+        lost = unscored.get(k // of_condition, "")
         value, low, high = (float(a[k]) for a in (found.value, found.low, found.high))
         result.append(
             {
@@ -142,9 +149,9 @@ def lines(table: Table, metric: Metric, found: stats.Estimate) -> list[dict[str,
                 "value": value,
                 "low": low,
                 "high": high,
-                "n": int(n[k % len(n)]),
-                "n_missing": int(n_missing[k % len(n)]),
-                "reason": _reason(value, low, why[k], float(found.undefined[k])),
+                "n": 0 if lost else int(n[k % len(n)]),
+                "n_missing": int(n_missing[k % len(n)]) + (int(n[k % len(n)]) if lost else 0),
+                "reason": lost or _reason(value, low, why[k], float(found.undefined[k])),
                 "unit": options.get("unit", ""),
                 "higher_is_better": options["higher_is_better"],
             }

@@ -20,6 +20,7 @@ from harness.rows import INVALID, Row
 
 SUMMARY_CLASSES = ("macro", "all")
 FINISHED = "complete"
+OF_EACH_MODEL = ("insertion_deletion",)  # evaluations whose reference rows depend on the model: not a board's
 HEADLINE = 4  # columns of each evaluation and explainer that are shown before anyone asks for more
 DIGITS = 3
 MISSING = -1.0  # stands for None in keys, so that they can be sorted
@@ -206,6 +207,8 @@ def boards(results: Sequence[Result], *, every_class: bool = False) -> list[Boar
                     continue
                 key, cell = board_key(row), Cell(row, stage)
                 if is_reference(stage):  # needs no model, so the first run speaks for all
+                    if stage.info.get("evaluation") in OF_EACH_MODEL:
+                        continue
                     references.setdefault(key, {}).setdefault(row.explainer, {}).setdefault(column_key(row), cell)
                 else:
                     lines.setdefault(key, {}).setdefault(run_id, {})[column_key(row)] = cell

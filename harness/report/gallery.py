@@ -18,6 +18,7 @@ from harness.store import write_bytes
 OTHERS = 3  # other runs shown beside a run
 FIXED = "fixed"
 ORDER = ("best", "worst", "median")
+ELSEWHERE = "insertion_deletion"  # its pictures have a section of their own
 PICTURE = re.compile(r"[A-Za-z0-9][\w.-]*\.(png|jpg|jpeg|webp)", re.ASCII)
 
 Samples = dict[tuple[str, str], dict[str, Any]]  # (image, class) -> what is shown of it
@@ -151,7 +152,8 @@ def gallery(
 
 def pictured(result: Result) -> dict[str, StageResult]:
     """Return explainer -> the stage that holds its maps, by name; reference rows have none worth showing."""
-    stages = {str(s.info.get("explainer", "")): s for s in newest(result.stages) if s.gallery and not is_reference(s)}
+    found = [s for s in newest(result.stages) if s.gallery and not is_reference(s)]
+    stages = {str(s.info.get("explainer", "")): s for s in found if s.info.get("evaluation") != ELSEWHERE}
     return {name: stages[name] for name in sorted(stages) if name}
 
 

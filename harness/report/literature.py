@@ -42,6 +42,9 @@ class Published:
     split: str
     protocol: str  # how it was measured, where that is not how we measure
     note: str
+    measured: str = ""  # what was published, in its own words: the metric
+    setting: str = ""  # ... the class or setting
+    data: str = ""  # ... and the dataset
 
 
 def load(folder: Path) -> list[Published]:
@@ -95,6 +98,9 @@ def _published(record: Mapping[str | None, str | list[str] | None], place: str) 
         split=texts["split"],
         protocol=texts["protocol"],
         note=texts["note"],
+        measured=texts["metric"],
+        setting=texts["class_or_setting"],
+        data=texts["dataset"],
     )
 
 

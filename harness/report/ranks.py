@@ -20,8 +20,8 @@ from harness.report.boards import Board, Cell, ColumnKey
 from harness.report.draws import Draws, draws_of
 
 ALPHA = 0.05
-UNRANKED = (  # variants that measure no merit of a run (protocol.md, 2, 3 and 5)
-    "chance", "at_half", "before", "after", "gain", "reached",
+UNRANKED = (  # variants that measure no merit of a run (protocol.md, 2 to 5), or on images that depend on it
+    "chance", "at_half", "before", "after", "gain", "reached", "original", "blurred", "clean", "attacked",
 )  # fmt: skip
 AGREEMENT = 5e-4  # a stored value further than this from its own samples is not theirs
 

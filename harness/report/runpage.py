@@ -89,8 +89,9 @@ def _headline(rows: Sequence[Row], references: set[str]) -> list[dict[str, Any]]
     shown = [r for r in shown if r.radius is None or (r.evaluation, r.attack) not in summed_up]
     return [
         {"group": " · ".join(x for x in (r.evaluation, r.explainer, r.attack) if x), "metric": r.metric, "class_name":
-         r.class_name + ("" if r.radius is None else f", radius {r.radius:g}"), "higher": r.higher_is_better, "n": r.n,
-         **number(r)}
+         r.class_name + ("" if r.radius is None else f", radius {r.radius:g}")
+         + ("" if r.resolution is None else f", {r.resolution} x {r.resolution} cells"),
+         "higher": r.higher_is_better, "n": r.n, **number(r)}
         for r in shown
     ]  # fmt: skip
 

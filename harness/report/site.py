@@ -17,9 +17,18 @@ from harness.record import Result, load_all
 from harness.report import gallery, literature, runpage
 from harness.report.boards import Board, boards
 from harness.report.draws import user_cache
-from harness.report.figures import adversarial_explanations, classes, examples, localisation, robustness, sweep
+from harness.report.figures import (
+    adversarial_explanations,
+    classes,
+    examples,
+    insertion_deletion,
+    localisation,
+    robustness,
+    sweep,
+)
 from harness.report.names import file_stems
 from harness.report.ranks import ALPHA, rank_board
+from harness.report.scrubber import scrubber
 from harness.report.table import board_view, downloadable
 from harness.report.unfinished import unfinished
 from harness.rows import INVALID, NOTES, PROTOCOL_VERSION
@@ -27,11 +36,12 @@ from harness.stats import RESAMPLES
 from harness.store import write_bytes, writing
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
-ASSETS = ("report.css", "common.js", "board.js", "run.js", "figure.js")
+ASSETS = ("report.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js")
 FIGURES = {  # page of a board -> its title
     "examples": "What the methods look at",
     "classes": "AUROC by class",
     "localisation": "Localisation accuracy over T(IoU)",
+    "insertion_deletion": "Insertion and deletion",
     "sweep": "What one setting does",
     "robustness": "Accuracy under attack",
     "adversarial_explanations": "Adversarial explanations",
@@ -163,6 +173,7 @@ def _figures(
         "examples": examples.figure(board, pictures, pages, base),
         "classes": classes.figure(board, published, pages),
         "localisation": localisation.figure(board, published, pages),
+        "insertion_deletion": insertion_deletion.figure(board, published, pages, resamples),
         "sweep": sweep.figure(board, {r.run_id: r for r in results}, pictures, pages, base),
         "robustness": robustness.figure(board, published, pages, resamples),
         "adversarial_explanations": adversarial_explanations.figure(board, pictures, pages, base),
@@ -175,7 +186,13 @@ def _page(
     context = runpage.page(result)
     shown = gallery.gallery(result, neighbours, pictures, siblings, "../assets/pictures")
     parent = str(context["start_from"] or "")
-    return {**context, "gallery": shown, "parent": {"run_id": parent, "page": siblings.get(parent, "")}}
+    steps = scrubber(result, pictures, "../assets/pictures")
+    return {
+        **context,
+        "gallery": shown,
+        "scrubber": steps,
+        "parent": {"run_id": parent, "page": siblings.get(parent, "")},
+    }
 
 
 def templates_folder() -> Path:

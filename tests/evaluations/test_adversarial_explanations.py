@@ -14,11 +14,11 @@ from harness.attacks.explain import explain
 from harness.data.cache import Prepared
 from harness.data.index import Index
 from harness.device import resolve
-from harness.evaluations.adversarial_explanations import AdversarialExplanations, targets, wanted
+from harness.evaluations.adversarial_explanations import AdversarialExplanations, targets
 from harness.evaluations.explained import samples_shown
 from harness.evaluations.gallery import write
 from harness.evaluations.localisation import pairs_of
-from harness.evaluations.subject import Subject, fixed_order
+from harness.evaluations.subject import Subject, fixed_order, labelled
 from harness.models.classifier import Classifier, Normalise
 from harness.store import read_json
 from harness.tasks import MultiClass, MultiLabel
@@ -103,11 +103,11 @@ def test_of_several_classes_the_true_one_and_its_strongest_rival_are_explained()
 def test_the_sample_is_a_prefix_of_the_fixed_order_of_labelled_images():
     data = prepared(multilabel=True)
     every = data.index.of_split("test")
-    labelled = [int(p) for p in every[fixed_order(len(every))] if data.index.labels[p].any()]
-    assert wanted(data, 5).tolist() == sorted(labelled[:5])
-    assert set(wanted(data, 5)) < set(wanted(data, 9))
+    known = [int(p) for p in every[fixed_order(len(every))] if data.index.labels[p].any()]
+    assert labelled(data, 5).tolist() == sorted(known[:5])
+    assert set(labelled(data, 5)) < set(labelled(data, 9))
     limited = AdversarialExplanations().score(subject(data, MultiLabel(), limit=3))
-    assert limited.samples["id"].tolist() == [f"i{p}" for p in sorted(labelled[:3])]
+    assert limited.samples["id"].tolist() == [f"i{p}" for p in sorted(known[:3])]
     assert AdversarialExplanations().applies(data) == ""
     empty = dataclasses.replace(data, index=dataclasses.replace(data.index, labels=0 * data.index.labels))
     assert "no image" in AdversarialExplanations().applies(empty)

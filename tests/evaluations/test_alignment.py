@@ -11,7 +11,8 @@ from torch.nn.functional import interpolate
 from harness.attacks.deepfool import deepfool
 from harness.attacks.goals import Adversarial, Flip
 from harness.errors import UsageError
-from harness.evaluations.alignment import Alignment, explain
+from harness.evaluations.alignment import Alignment
+from harness.evaluations.explained_maps import explain
 from harness.explainers.reference import RandomMap, WholeImage
 from harness.types import Explanation
 
