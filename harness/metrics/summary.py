@@ -22,6 +22,7 @@ from harness.metrics import (
     pointing,
     predictions,
     robust_accuracy,
+    trust,
 )
 from harness.metrics.alignment import AlignmentTable
 from harness.metrics.autoattack import AutoAttackTable
@@ -31,6 +32,7 @@ from harness.metrics.gradient_bound import GradientBoundTable
 from harness.metrics.robust_accuracy import RobustAccuracyTable
 from harness.metrics.robustness import RobustnessTable
 from harness.metrics.tables import ClassificationTable, LocalisationTable
+from harness.metrics.trust import RandomisationTable
 
 MODULES = (  # in the order of their columns
     auroc,
@@ -45,6 +47,7 @@ MODULES = (  # in the order of their columns
     gradient_bound,
     alignment,
     explanations,
+    trust,
 )
 TABLES = {  # by the evaluation that fills them
     t.evaluation: t
@@ -57,6 +60,7 @@ TABLES = {  # by the evaluation that fills them
         GradientBoundTable,
         AlignmentTable,
         ExplanationTable,
+        RandomisationTable,
     )
 }
 
