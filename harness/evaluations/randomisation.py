@@ -16,7 +16,16 @@ from harness.config import setting
 from harness.data.cache import Prepared
 from harness.errors import UsageError
 from harness.evaluations.subject import Scored, Subject
-from harness.evaluations.trust import explain, explained_class, in_parts, labelled, passes_of, spent, unlabelled
+from harness.evaluations.trust import (
+    explain,
+    explained_class,
+    in_parts,
+    labelled,
+    passes_of,
+    plain_table,
+    spent,
+    unlabelled,
+)
 from harness.metrics.cells import Metric
 from harness.metrics.summary import summarise
 from harness.metrics.trust import EDGES, RANDOM, RandomisationTable
@@ -104,18 +113,11 @@ class Randomisation:
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: the mean correlation, and its mean size, at each stage, and the references."""
         positions = labelled(subject, self.images)
-        found = in_parts(subject, positions, self.batch, lambda b: measure(subject, explainer, b, self.draws))
+        found = in_parts(subject, positions, self.batch, lambda b, _: measure(subject, explainer, b, self.draws))
         passes = passes_of(found)
         facts = {f"maps {what.replace('_', ' ')}": int(found.pop(what).sum()) for what in ("constant", "not_finite")}
         names = [name for name, _ in stages(subject.models[0])]
-        samples = subject.prepared.index.samples
-        table = RandomisationTable(
-            ids=samples["id"].to_numpy(str)[positions],
-            clusters=samples["patient"].to_numpy(str)[positions],
-            values=found,
-            conditions=conditions_of(names),
-            task=subject.task.name,
-        )
+        table = plain_table(RandomisationTable, subject, positions, found, conditions=conditions_of(names))
         return Scored(table.to_frame(), passes=passes, facts={"images": len(positions), "stages": names, **facts})
 
     def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:

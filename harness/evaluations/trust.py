@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,14 @@ from harness.evaluations.adversarial_explanations import wanted
 from harness.evaluations.alignment import explain as explain
 from harness.evaluations.attacked import IMAGES
 from harness.evaluations.subject import Subject
+from harness.metrics.scored import ScoreTable
 from harness.tasks import Task
 from harness.types import Batch
 
 NOBODY = "no image of the test split has a label"
 PASSES = ("forward", "backward")
+
+T = TypeVar("T", bound=ScoreTable)
 
 Scores = Mapping[str, Tensor]  # name -> (B,) or (B,C)
 
@@ -56,17 +59,17 @@ def explained_class(task: Task, logits: Tensor, y: Tensor) -> Tensor:
 
 
 def in_parts(
-    subject: Subject, positions: NDArray[np.int64], size: int, measure: Callable[[Batch], Scores]
+    subject: Subject, positions: NDArray[np.int64], size: int, measure: Callable[[Batch, NDArray[np.int64]], Scores]
 ) -> dict[str, NDArray[np.float64]]:
     """Return what `measure` says of the samples at `positions`, `size` at a time, (n,C) each.
 
-    A part that is done is kept if the evaluation is stopped.
+    It is given a batch and the numbers of its samples, 0..n-1. Parts that are done are kept if it is stopped.
     """
     feed, parts = subject.feed(positions), []
 
     def make(rows: NDArray[np.int64]) -> pd.DataFrame:
         columns: dict[str, Any] = {}
-        for name, values in measure(feed.batch(rows)).items():
+        for name, values in measure(feed.batch(rows), rows).items():
             for c, column in enumerate(values.reshape(len(rows), -1).double().cpu().numpy().T):
                 columns[f"{name}|{c}"] = column
         return pd.DataFrame(columns)
@@ -88,3 +91,26 @@ def passes_of(found: dict[str, NDArray[np.float64]]) -> dict[str, float]:
 def spent(batch: Batch, forward: float, backward: float) -> dict[str, Tensor]:
     """Return the passes of each image of a batch as columns for `passes_of`."""
     return dict(zip(PASSES, torch.tensor([forward, backward]).repeat(len(batch), 1).T, strict=True))
+
+
+def named(subject: Subject, batch: Batch) -> list[str]:
+    """Return the names of a batch's images, from which what is drawn for them follows."""
+    return subject.prepared.index.samples["id"].to_numpy(str)[batch.index.numpy()].tolist()
+
+
+def plain_table(
+    kind: type[T],
+    subject: Subject,
+    positions: NDArray[np.int64],
+    values: dict[str, NDArray[np.float64]],
+    **more: Any,
+) -> T:
+    """Return the table of scores (n,C) of the images at `positions`."""
+    samples = subject.prepared.index.samples
+    return kind(
+        ids=samples["id"].to_numpy(str)[positions],
+        clusters=samples["patient"].to_numpy(str)[positions],
+        values=values,
+        task=subject.task.name,
+        **more,
+    )

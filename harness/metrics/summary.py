@@ -22,6 +22,7 @@ from harness.metrics import (
     pointing,
     predictions,
     robust_accuracy,
+    shortcut,
     trust,
 )
 from harness.metrics.alignment import AlignmentTable
@@ -31,8 +32,9 @@ from harness.metrics.explanations import ExplanationTable
 from harness.metrics.gradient_bound import GradientBoundTable
 from harness.metrics.robust_accuracy import RobustAccuracyTable
 from harness.metrics.robustness import RobustnessTable
+from harness.metrics.shortcut import ShortcutMapsTable, ShortcutTable
 from harness.metrics.tables import ClassificationTable, LocalisationTable
-from harness.metrics.trust import RandomisationTable
+from harness.metrics.trust import AgreementTable, InfidelityTable, RandomisationTable, SensitivityTable
 
 MODULES = (  # in the order of their columns
     auroc,
@@ -48,6 +50,7 @@ MODULES = (  # in the order of their columns
     alignment,
     explanations,
     trust,
+    shortcut,
 )
 TABLES = {  # by the evaluation that fills them
     t.evaluation: t
@@ -61,6 +64,11 @@ TABLES = {  # by the evaluation that fills them
         AlignmentTable,
         ExplanationTable,
         RandomisationTable,
+        InfidelityTable,
+        SensitivityTable,
+        AgreementTable,
+        ShortcutTable,
+        ShortcutMapsTable,
     )
 }
 
