@@ -17,7 +17,7 @@ from harness.record import Result, load_all
 from harness.report import gallery, literature, runpage
 from harness.report.boards import Board, boards
 from harness.report.draws import user_cache
-from harness.report.figures import adversarial_explanations, classes, examples, localisation, robustness, sweep
+from harness.report.figures import adversarial_explanations, classes, examples, localisation, robustness, sweep, trust
 from harness.report.names import file_stems
 from harness.report.ranks import ALPHA, rank_board
 from harness.report.table import board_view, downloadable
@@ -35,6 +35,7 @@ FIGURES = {  # page of a board -> its title
     "sweep": "What one setting does",
     "robustness": "Accuracy under attack",
     "adversarial_explanations": "Adversarial explanations",
+    "trust": "Trust in explanations",
 }
 
 
@@ -166,6 +167,7 @@ def _figures(
         "sweep": sweep.figure(board, {r.run_id: r for r in results}, pictures, pages, base),
         "robustness": robustness.figure(board, published, pages, resamples),
         "adversarial_explanations": adversarial_explanations.figure(board, pictures, pages, base),
+        "trust": trust.figure(board, pages),
     }
 
 
