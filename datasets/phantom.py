@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.api import Dataset, Index, MultiLabel, dataset, rng_for, setting
+from harness.api import Dataset, Index, MultiLabel, UsageError, dataset, rng_for, setting
 
 GENERATOR_VERSION = 2  # raise it with every change of a label, a box or a pixel
 
@@ -32,7 +32,6 @@ CLASSES = (
 PREVALENCE = 0.115  # of each class; about four in ten images then have no finding
 PERSISTS = 0.5  # a lasting finding of a patient is on each image with this probability
 VISIBLE = 0.1  # a box encloses where a finding reaches this share of its full strength
-MARKER_AGREEMENT = 0.95  # share of images of phantom_shortcut whose marker says whether the tied class is there
 
 Field = NDArray[np.floating]
 
@@ -651,10 +650,7 @@ class Phantom(Dataset):
         )
 
     def _marked(self, patient: int, visit: int, split: str, tied: bool) -> bool:
-        u = Uniform(self.data_seed, "marked", patient, visit)
-        if self.tied and split != "test":
-            return tied == (u() < MARKER_AGREEMENT)
-        return u() < 0.5
+        return Uniform(self.data_seed, "marked", patient, visit)() < 0.5
 
     def _boxes(self, patient: int, visit: int, found: tuple[Finding, ...]):
         a = anatomy(self.data_seed, patient, visit)
@@ -684,4 +680,20 @@ class Phantom(Dataset):
 class PhantomShortcut(Phantom):
     """The phantom with a shortcut: in train and validation the text marker goes with Effusion, in test it does not."""
 
+    marker_agreement: float = setting(
+        0.95, unit="of the images", source="ours",
+        help="share in train and validation whose marker says whether there is Effusion; 0.5: it says nothing",
+    )  # fmt: skip
     tied: ClassVar[str] = "Effusion"
+
+    def __post_init__(self) -> None:
+        """Check the settings; raises `UsageError`."""
+        if not 0 <= self.marker_agreement <= 1:
+            raise UsageError(
+                f"phantom_shortcut.marker_agreement: expected a share from 0 to 1, got {self.marker_agreement}."
+            )
+
+    def _marked(self, patient: int, visit: int, split: str, tied: bool) -> bool:
+        if split == "test":
+            return super()._marked(patient, visit, split, tied)
+        return tied == (Uniform(self.data_seed, "marked", patient, visit)() < self.marker_agreement)

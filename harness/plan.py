@@ -132,6 +132,12 @@ class Plan:
         """Return the attacks that an evaluation asks for, in its order; {} for one that attacks nothing."""
         return {name: self.attacks[name] for name in _attack_names(evaluation, self.data, self.spec.profile)}
 
+    def explainers_of(self, evaluation: Part) -> dict[str, Part]:
+        """Return the explainers that an evaluation compares, in the run's order; {} for one that compares none."""
+        if not evaluation.component.options.get("explainers"):
+            return {}
+        return {n: p for n, p in self.explainers.items() if not p.component.options.get("reference")}
+
     def settings(self) -> list[dict[str, Any]]:
         """Return every resolved setting, as run.json keeps them."""
         return [entry for part in self.parts for entry in part.described()]

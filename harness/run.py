@@ -182,7 +182,7 @@ def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
         if part.component.options.get("per_explainer"):
             explainers = plan.explainers.values()
         for explainer in explainers:
-            if explainer and explainer.component.options.get("needs_exact_cam") and not models[0].exact_cam:
+            if explainer and _without(explainer, models):
                 label = f"{name}-{explainer.component.name}"
                 missing[label] = f"{plan.model.component.name} has no exact class activation map; gradcam needs none"
                 continue
@@ -195,9 +195,14 @@ def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
     work.folder.update(missing_evaluations={k: v for k, v in {**before, **missing}.items() if k not in done})
 
 
+def _without(explainer: Part, models: tuple[Classifier, ...]) -> bool:
+    """Return whether the explainer needs an exact class activation map, which these models have not."""
+    return bool(explainer.component.options.get("needs_exact_cam")) and not models[0].exact_cam
+
+
 def _stage_key(work: Work, part: Part, explainer: Part | None) -> str:
     found = work.plan.catalogue
-    attacks = work.plan.attacks_of(part).values()
+    attacks, compared = work.plan.attacks_of(part).values(), work.plan.explainers_of(part).values()
     return key_of(
         {
             "stage": "evaluation",
@@ -205,6 +210,7 @@ def _stage_key(work: Work, part: Part, explainer: Part | None) -> str:
             "evaluation": part.key(),
             "explainer": explainer.key() if explainer else None,
             **({"attacks": [p.key() for p in attacks]} if attacks else {}),
+            **({"explainers": [p.key() for p in compared]} if compared else {}),
             "fit": work.fit_key,
             "fingerprint": work.prepared.fingerprint,
             "metrics": [c.identity() for c in found.of("metric") if c.options.get("evaluation") == part.component.name],
@@ -232,6 +238,7 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
             limit=spec.limit,
             profile=spec.profile,
             attacks={n: p.made for n, p in work.plan.attacks_of(part).items()},
+            explainers={n: p.made for n, p in work.plan.explainers_of(part).items() if not _without(p, models)},
             shard=work.folder.shards(name, key),
             memory_batch=spec.batch_size,
             progress=lambda done, of: update(done, of, ""),
@@ -241,13 +248,13 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
             scored: Scored = part.made.score(subject, explainer.made if explainer else None)
         seconds = time.monotonic() - began
         rows = _rows(work, part, explainer, key, scored)
-    attacks = work.plan.attacks_of(part).values()
+    used = (*work.plan.attacks_of(part).values(), *work.plan.explainers_of(part).values())
     info = {
         "evaluation": part.component.name,
         "explainer": explainer.component.name if explainer else "",
         "reference": bool(explainer and explainer.component.options.get("reference")),
         "key": key,
-        "settings": [entry for p in (part, explainer, *attacks) if p for entry in p.described()],
+        "settings": [entry for p in (part, explainer, *used) if p for entry in p.described()],
         "seconds": round(seconds, 3),
         "passes": scored.passes,
         "facts": scored.facts,

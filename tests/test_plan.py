@@ -58,3 +58,11 @@ def test_a_checkpoint_needs_no_start(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"x")
     assert make(dataclasses.replace(SPEC, checkpoint=path)).before is None
+
+
+def test_an_evaluation_that_compares_explainers_gets_the_run_s_but_no_reference():
+    names = ("agreement", "randomisation")
+    plan = make(RunSpec(method="baseline", dataset="phantom", evaluations=names, explainers=("gradcam", "cam")))
+    assert list(plan.explainers_of(plan.evaluations["agreement"])) == ["gradcam", "cam"]
+    assert plan.explainers_of(plan.evaluations["randomisation"]) == {}
+    assert {"random_map", "centre"} <= set(plan.explainers)

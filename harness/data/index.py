@@ -148,6 +148,9 @@ def problems(index: Index, task: Task) -> list[str]:
     stray = sorted(set(index.boxes["class_name"]) - set(index.classes))
     if stray:
         found.append(f"boxes name unknown classes {', '.join(map(repr, stray))}")
+    stray = sorted(set(index.shortcuts["class_name"]) - {*index.classes, ""})
+    if stray:
+        found.append(f"shortcuts are tied to unknown classes {', '.join(map(repr, stray))}")
     return found
 
 

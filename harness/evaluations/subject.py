@@ -35,6 +35,7 @@ class Subject:
     limit: int | None = None  # score only a prefix of the split's fixed order: every row is then marked partial
     profile: str = "quick"  # named set of evaluation sizes
     attacks: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # those that the evaluation asked for
+    explainers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # the run's, for one that compares them
     shard: Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame] = lambda name, make: make()  # kept if stopped
     memory_batch: int | None = None  # split logical batches to fit memory; changes no result beyond rounding
     progress: Callable[[int, int], None] = lambda done, total: None

@@ -23,6 +23,8 @@ from harness.metrics import (
     pointing,
     predictions,
     robust_accuracy,
+    shortcut,
+    trust,
 )
 from harness.metrics.alignment import AlignmentTable
 from harness.metrics.autoattack import AutoAttackTable
@@ -32,7 +34,9 @@ from harness.metrics.gradient_bound import GradientBoundTable
 from harness.metrics.insertion_deletion import InsertionDeletionTable
 from harness.metrics.robust_accuracy import RobustAccuracyTable
 from harness.metrics.robustness import RobustnessTable
+from harness.metrics.shortcut import ShortcutMapsTable, ShortcutTable
 from harness.metrics.tables import ClassificationTable, LocalisationTable
+from harness.metrics.trust import AgreementTable, InfidelityTable, RandomisationTable, SensitivityTable
 
 MODULES = (  # in the order of their columns
     auroc,
@@ -48,6 +52,8 @@ MODULES = (  # in the order of their columns
     alignment,
     explanations,
     insertion_deletion,
+    trust,
+    shortcut,
 )
 TABLES = {  # by the evaluation that fills them
     t.evaluation: t
@@ -61,6 +67,12 @@ TABLES = {  # by the evaluation that fills them
         AlignmentTable,
         ExplanationTable,
         InsertionDeletionTable,
+        RandomisationTable,
+        InfidelityTable,
+        SensitivityTable,
+        AgreementTable,
+        ShortcutTable,
+        ShortcutMapsTable,
     )
 }
 

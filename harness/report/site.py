@@ -25,6 +25,7 @@ from harness.report.figures import (
     localisation,
     robustness,
     sweep,
+    trust,
 )
 from harness.report.names import file_stems
 from harness.report.ranks import ALPHA, rank_board
@@ -45,6 +46,7 @@ FIGURES = {  # page of a board -> its title
     "sweep": "What one setting does",
     "robustness": "Accuracy under attack",
     "adversarial_explanations": "Adversarial explanations",
+    "trust": "Trust in explanations",
 }
 
 
@@ -177,6 +179,7 @@ def _figures(
         "sweep": sweep.figure(board, {r.run_id: r for r in results}, pictures, pages, base),
         "robustness": robustness.figure(board, published, pages, resamples),
         "adversarial_explanations": adversarial_explanations.figure(board, pictures, pages, base),
+        "trust": trust.figure(board, pages),
     }
 
 

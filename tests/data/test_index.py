@@ -54,6 +54,10 @@ def changed(**values) -> Index:
         (changed(x1=(0, 0.05)), "boxes leave the image or are empty, the first belongs to 'g'"),
         (changed(class_name=(0, "three")), "unknown classes 'three'"),
         (
+            dataclasses.replace(sound(), shortcuts=sound().boxes.assign(class_name="four")),
+            "shortcuts are tied to unknown classes 'four'",
+        ),
+        (
             dataclasses.replace(sound(), labels=sound().labels * [1, 0]),
             "class 'two' has no positive image in the train",
         ),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harness.data.index import problems, unlabelled_boxes
+from harness.errors import UsageError
 from harness.plugins import load_file
 from harness.tasks import MultiLabel
 
@@ -164,6 +165,20 @@ def test_marker_of_phantom_shortcut_goes_with_effusion_until_test():
     assert marker_agrees(index, "validation") == pytest.approx(0.95, abs=0.04)
     assert marker_agrees(index, "test") == pytest.approx(0.5, abs=0.08)
     assert set(index.shortcuts["class_name"]) == {"Effusion"}
+
+
+def test_a_marker_that_agrees_half_the_time_says_nothing():
+    index = phantom.PhantomShortcut(n_train=600, n_validation=1, n_test=100, marker_agreement=0.5).index(ROOT)
+    assert marker_agrees(index, "train") == pytest.approx(0.5, abs=0.06)
+    tied = phantom.PhantomShortcut(n_train=600, n_validation=1, n_test=100).index(ROOT)
+    tests = tied.samples["split"] == "test"
+    assert tied.samples["marked"][tests].equals(index.samples["marked"][tests]), "one test split for every agreement"
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_an_agreement_that_is_no_share_is_refused(share):
+    with pytest.raises(UsageError, match=r"marker_agreement: expected a share from 0 to 1"):
+        phantom.PhantomShortcut(marker_agreement=share)
 
 
 def test_phantom_shortcut_is_phantom_but_for_the_marker(small_index):

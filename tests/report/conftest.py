@@ -68,6 +68,29 @@ def explained_site(explained, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def trusted_runs(synthetic, tmp_path_factory):
+    """Return runs whose explanations were put to the test: two seeds of one method, a hostile one, and one without."""
+    runs = tmp_path_factory.mktemp("trusted") / "runs"
+    for number, (method, seed) in enumerate((("baseline", 0), ("baseline", 1), (f"{HOSTILE}%{{x}}", 0), ("plain", 0))):
+        run = synthetic.write_run(
+            runs, number, method=method, seed=seed, run_id=f"trusted-{number}", pictures=False,
+            tables={"classification": synthetic.classification(1.0)},
+        )  # fmt: skip
+        if method != "plain":
+            synthetic.trust(run, number)
+    return runs
+
+
+@pytest.fixture(scope="session")
+def trusted_site(trusted_runs, tmp_path_factory):
+    """Return the folder of their report."""
+    from harness.report.site import build
+
+    folder = tmp_path_factory.mktemp("trusted-site") / "site"
+    return build(trusted_runs, None, folder, cache=False, resamples=20).index.parent
+
+
+@pytest.fixture(scope="session")
 def swept_site(swept, tmp_path_factory):
     """Return the folder of the sweep's report."""
     from harness.report.site import build

@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from harness.metrics.explanations import ExplanationTable
 from harness.metrics.robustness import RobustnessTable
-from harness.metrics.summary import summarise
+from harness.metrics.summary import TABLES, summarise
 from harness.metrics.tables import FOLDS, LEVELS, ClassificationTable, LocalisationTable, quantise
 from harness.record import from_run, write_record
 from harness.rows import Row
@@ -170,6 +171,47 @@ def explain(run: RunFolder, number: int, classes: tuple[str, ...] = CLASSES) -> 
                                 "boxes": [[0.2, 0.25, 0.5, 0.7]] if c == own else [], "top": [[own, 0.6]],
                                 "explanations": reached, "rho": 0.1, "amplification": 2.5, **names})  # fmt: skip
         write_json(folder / "gallery" / "gallery.json", entries)
+
+
+STAGES = ("head", "norm5", "conv0")  # of a network whose weights are drawn anew
+TRUSTED = ("cam", "saliency", "adversarial")
+TRUST = {"randomisation": 0.2, "infidelity": 0.5, "sensitivity": 0.1, "shortcut_maps": 0.3}  # and a level of its scores
+
+
+def trusted(evaluation: str, seed: int, level: float):
+    """Return the table of an evaluation of trust on 24 images, its scores around `level`."""
+    rng = np.random.default_rng(seed)
+    kind, n = TABLES[evaluation], 24
+    conditions = [{}]
+    if evaluation == "randomisation":
+        variants = ("head", "norm5", "", "two_random_networks", "edge_detector")
+        conditions = [{"variant": v} if v else {} for v in variants]
+    if evaluation == "agreement":
+        conditions = [{"variant": f"{a} and {b}", "resolution": 12} for a, b in combinations(TRUSTED, 2)]
+    values = {s: np.clip(level + 0.1 * rng.normal(size=(n, len(conditions))), 0.0, 1.0) for s in kind.scores}
+    extra = {}
+    for score, (column, value) in getattr(kind, "groups", {}).items():
+        extra[column] = np.arange(n) % 4 == 0
+        values[score][extra[column] != value] = np.nan
+    ids = np.array([f"{i:05d}" for i in range(n)])
+    return kind(ids, ids, values, conditions, task="multilabel", extra=extra)
+
+
+def trust(run: RunFolder, number: int, evaluations: tuple[str, ...] = (*TRUST, "agreement", "shortcut")) -> None:
+    """Add the evaluations of trust in explanations to a run, those of maps for three explainers and a reference."""
+    for evaluation in evaluations:
+        for k, explainer in enumerate((*TRUSTED, "random_map") if evaluation in TRUST else ("",)):
+            reference = explainer == "random_map"
+            table = trusted(evaluation, 10 * number + k, TRUST.get(evaluation, 0.4) + 0.1 * k)
+            info = {"evaluation": evaluation, "explainer": explainer, "reference": reference, "key": "k" * 12,
+                    "settings": [], "seconds": 1.0, "device": "cpu", "precision": "fp32",
+                    "passes": {"forward": 2, "backward": 35.0 * k},
+                    "facts": {"images": 24, **({"stages": list(STAGES)} if evaluation == "randomisation" else {})}}  # fmt: skip
+            stage = f"{evaluation}-{explainer}" if explainer else evaluation
+            with run.new_stage(stage, f"{number:012x}") as folder:
+                spec = run.info["spec"]
+                rows = rows_of(table, run.run_id, evaluation, explainer, method=spec["method"], seed=spec["seed"])
+                write_stage(folder, info, rows, table.to_frame())
 
 
 def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: str = "", pictures: bool = True,

@@ -160,15 +160,15 @@ def test_a_run_page_draws_its_charts_and_pictures(browser, site):
     page.close()
 
 
-FIGURES = ("examples", "classes", "localisation", "sweep", "robustness", "adversarial_explanations")
+FIGURES = ("examples", "classes", "localisation", "sweep", "robustness", "adversarial_explanations", "trust")
 
 
 @pytest.fixture
-def figure_of(swept_site, explained_site, attacked_site):
+def figure_of(swept_site, explained_site, attacked_site, trusted_site):
     """Return a function to the file of one figure: of the sweep's board, or of one that has what the figure shows."""
 
     def path(name, dataset=""):
-        where = {"adversarial_explanations": explained_site, "robustness": attacked_site}
+        where = {"adversarial_explanations": explained_site, "robustness": attacked_site, "trust": trusted_site}
         return sorted((where.get(name, swept_site) / "figures").glob(f"{dataset}*-{name}.html"))[0]
 
     return path
@@ -453,3 +453,24 @@ def test_headings_and_controls_have_names(index):
     levels = index.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))
+
+
+def test_trust_draws_its_curves_by_series_explainer_and_sign(opened):
+    page = opened("trust")
+    everything = drawn(page, "depth")
+    assert everything == 2 * 3 * 2  # series x explainers x (curve, references)
+    page.get_by_label("saliency").uncheck()
+    assert drawn(page, "depth") == everything - 4
+    signed = page.locator("[data-variant=randomisation_rank]")
+    assert not signed.is_visible()
+    page.get_by_label("with its sign").check()
+    assert signed.is_visible()
+    assert drawn(page, "depth") == everything - 4
+    headings = page.locator("h2").all_inner_texts()
+    assert headings[0] == "Random weights"
+    assert headings[-1] == "Known shortcuts: the maps"
+    with page.expect_download() as caught:
+        page.locator("#json").click()
+    rows = json.loads(caught.value.path().read_text())["rows"]
+    assert {r["metric"] for r in rows} >= {"randomisation", "infidelity", "max_sensitivity", "explainer_agreement",
+                                           "shortcut_effect", "shortcut_mass"}  # fmt: skip

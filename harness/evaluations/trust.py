@@ -1,0 +1,116 @@
+"""What the evaluations of trust in explanations share (protocol.md, 5): images, the class that is explained, parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.data.cache import Prepared
+from harness.errors import UsageError
+from harness.evaluations.adversarial_explanations import wanted
+from harness.evaluations.alignment import explain as explain
+from harness.evaluations.attacked import IMAGES
+from harness.evaluations.subject import Subject
+from harness.metrics.scored import ScoreTable
+from harness.tasks import Task
+from harness.types import Batch
+
+NOBODY = "no image of the test split has a label"
+PASSES = ("forward", "backward")
+
+T = TypeVar("T", bound=ScoreTable)
+
+Scores = Mapping[str, Tensor]  # name -> (B,) or (B,C)
+
+
+def unlabelled(prepared: Prepared) -> str:
+    """Return why no image can be explained, or the empty string."""
+    return "" if len(wanted(prepared, 1)) else NOBODY
+
+
+def labelled(subject: Subject, images: int | None) -> NDArray[np.int64]:
+    """Return the positions of the first `images` of the fixed order that have a label, in table order, (n,).
+
+    None: as many as the profile says; a split with fewer gives them all. Raises `UsageError` for fewer than one.
+    """
+    if images is not None and images < 1:
+        raise UsageError(f"images: expected at least 1, got {images}.")
+    count = IMAGES[subject.profile] if images is None else images
+    return wanted(subject.prepared, min(count, subject.limit or count))
+
+
+def explained_class(task: Task, logits: Tensor, y: Tensor) -> Tensor:
+    """Return the class whose explanation is looked at, (B,), from clean logits (B,V) and targets (protocol.md, 4).
+
+    One class per image: the most probable one. Several findings: the most probable of the true ones, or of all where
+    none is true.
+    """
+    known = logits.nan_to_num(nan=-torch.inf)
+    if task.exclusive:
+        return known.argmax(1)
+    true = task.true(y, logits.shape[1])
+    return known.where(true | ~true.any(1, keepdim=True), -torch.inf).argmax(1)
+
+
+def in_parts(
+    subject: Subject, positions: NDArray[np.int64], size: int, measure: Callable[[Batch, NDArray[np.int64]], Scores]
+) -> dict[str, NDArray[np.float64]]:
+    """Return what `measure` says of the samples at `positions`, `size` at a time, (n,C) each.
+
+    It is given a batch and the numbers of its samples, 0..n-1. Parts that are done are kept if it is stopped.
+    """
+    feed, parts = subject.feed(positions), []
+
+    def make(rows: NDArray[np.int64]) -> pd.DataFrame:
+        columns: dict[str, Any] = {}
+        for name, values in measure(feed.batch(rows), rows).items():
+            for c, column in enumerate(values.reshape(len(rows), -1).double().cpu().numpy().T):
+                columns[f"{name}|{c}"] = column
+        return pd.DataFrame(columns)
+
+    for start in range(0, len(positions), size):
+        rows = np.arange(start, min(start + size, len(positions)))
+        parts.append(subject.shard(f"{start:06d}", lambda rows=rows: make(rows)))
+        subject.progress(int(rows[-1]) + 1, len(positions))
+    frame = pd.concat(parts, ignore_index=True)
+    names = dict.fromkeys(c.partition("|")[0] for c in frame.columns)
+    return {n: frame[[c for c in frame.columns if c.partition("|")[0] == n]].to_numpy(np.float64) for n in names}
+
+
+def passes_of(found: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Take the passes of each image out of what was found and return their means."""
+    return {name: float(found.pop(name).mean()) for name in PASSES}
+
+
+def spent(batch: Batch, forward: float, backward: float) -> dict[str, Tensor]:
+    """Return the passes of each image of a batch as columns for `passes_of`."""
+    return dict(zip(PASSES, torch.tensor([forward, backward]).repeat(len(batch), 1).T, strict=True))
+
+
+def named(subject: Subject, batch: Batch) -> list[str]:
+    """Return the names of a batch's images, from which what is drawn for them follows."""
+    return subject.prepared.index.samples["id"].to_numpy(str)[batch.index.numpy()].tolist()
+
+
+def plain_table(
+    kind: type[T],
+    subject: Subject,
+    positions: NDArray[np.int64],
+    values: dict[str, NDArray[np.float64]],
+    **more: Any,
+) -> T:
+    """Return the table of scores (n,C) of the images at `positions`."""
+    samples = subject.prepared.index.samples
+    return kind(
+        ids=samples["id"].to_numpy(str)[positions],
+        clusters=samples["patient"].to_numpy(str)[positions],
+        values=values,
+        task=subject.task.name,
+        **more,
+    )
