@@ -59,3 +59,60 @@ def test_accuracy(photos, tmp_path):
     assert accuracy(cropped) == pytest.approx(0.885, abs=0.011)
     assert cropped.info["dataset"]["counts"] == {"train": 0, "validation": 0, "test": 200}
     assert accuracy(run(tmp_path, evaluations=("classification",), sets=(few,))) == pytest.approx(0.815, abs=0.011)
+
+
+@pytest.fixture(scope="module")
+def two(photos):
+    """Return the network and two photos that it is right on, with their classes: (model, x, target)."""
+    import numpy as np
+    import torch
+
+    from harness.data.decode import to_size
+    from harness.models import checkpoint
+    from harness.zoo.names import find
+
+    data, root = photos
+    network = find(LITE, "imagenet_sample")
+    model = network.build()
+    checkpoint.load_into(model, network.weights.state(), network.weights.place)
+    model.eval().requires_grad_(False)
+    index = data.index(root)
+    pixels = [to_size(data.read(row, root), data.size) for row in index.samples.iloc[:2].to_dict("records")]
+    x, target = torch.from_numpy(np.stack(pixels)) / 255, torch.from_numpy(index.labels[:2].argmax(1))
+    assert (model(x).argmax(1) == target).all()
+    return model, x, target
+
+
+def test_cam_is_exact_on_photos_and_gradcam_is_cam(two):
+    import torch
+
+    from harness.explainers.cam import CAM
+    from harness.explainers.gradcam import GradCAM
+
+    model, x, target = two
+    seeds = torch.arange(2)
+    cam = CAM()(model, x, target, seeds=seeds).heat
+    assert cam.shape == (2, 7, 7)
+    logit = model(x).gather(1, target[:, None])[:, 0]
+    assert torch.allclose(cam.mean((1, 2)) + model.head.bias[target], logit, atol=1e-4)
+    gradcam = GradCAM(relu_attributions=False)(model, x, target, seeds=seeds).heat
+    assert torch.allclose(gradcam * 49, cam, atol=1e-4)
+
+
+def test_saliency_is_the_slope_of_the_logit(two):
+    import torch
+
+    from harness.explainers.saliency import Saliency
+
+    model, x, target = two
+    heat = Saliency()(model, x, target, seeds=torch.arange(2)).heat
+    row, column = divmod(int(heat[0].argmax()), heat.shape[2])
+    slopes = []
+    for channel in range(3):
+        step = torch.zeros_like(x)
+        step[0, channel, row, column] = 1e-2
+        with torch.no_grad():
+            ends = [model.double()((x + sign * step).double())[0, target[0]] for sign in (1, -1)]
+        slopes.append(abs(float(ends[0] - ends[1])) / 2e-2)
+    model.float()
+    assert max(slopes) == pytest.approx(float(heat[0, row, column]), rel=0.1)
