@@ -139,7 +139,7 @@ def verify(
     """Check a dataset's files without building anything: index, images, boxes, patients, checksums."""
     chosen = choose(dataset, root, sets, size, plugins)
     index = cache.read_index(chosen.spec, chosen.root)
-    found = problems(index, chosen.dataset.task)
+    found = problems(index, chosen.dataset.task, chosen.dataset.splits)
     stray = unlabelled_boxes(index)
     with Reporter(quiet=quiet).task(f"read {dataset}") as update:
         broken = cache.unreadable(chosen.spec, chosen.root, index, progress=lambda done, of: update(done, of, ""))

@@ -23,6 +23,7 @@ PACKAGES = (
     "robustbench",
     "pyautoattack",
     "timm",
+    "efficientnet_lite_pytorch",
     "pillow",
     "pyarrow",
     "safetensors",

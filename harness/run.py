@@ -35,6 +35,11 @@ def execute(spec: RunSpec, reporter: Reporter) -> list[Result]:
     compute = devices.resolve(spec.device, spec.precision)
     if weights := weights_of(plan):
         weights.digest()  # wrong or absent files are said before the data are prepared
+    elif "train" not in plan.data.splits:
+        raise UsageError(
+            f"{spec.dataset} has no training split, its images are for testing: {spec.method} cannot be trained on it. "
+            "Score a network that is trained already: --method zoo:... (`harness list zoo`), or --checkpoint FILE."
+        )
     prepared = prepare_data(plan, reporter)
     return _execute(plan, prepared, compute, reporter)
 

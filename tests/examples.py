@@ -52,5 +52,30 @@ def cifar10(root: Path, *, per_batch: int = 40) -> Path:
     return folder
 
 
-EXAMPLES: dict[str, Callable[[Path], Path]] = {"chestxray14": chestxray14, "cifar10": cifar10}
-EXAMPLE_SETTINGS: dict[str, dict[str, object]] = {"chestxray14": {"size": 32}, "cifar10": {"n_validation": 20}}
+WNIDS = tuple(f"n{i:08d}" for i in range(1000, 2000))
+
+
+def imagenet_sample(root: Path, *, classes: int = 12) -> Path:
+    """Write two photos, wider than high, of each of some classes, and the list of all 1,000."""
+    folder = root / "imagenet_sample"
+    folder.mkdir(parents=True)
+    (folder / "synsets.txt").write_text("\n".join(WNIDS) + "\n")
+    rng = np.random.default_rng(0)
+    for wnid in WNIDS[:: len(WNIDS) // classes][:classes]:
+        (folder / wnid).mkdir()
+        for i in range(2):
+            pixels = rng.integers(0, 256, (32, 48, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / wnid / f"{wnid}_{i}.jpg")
+    return folder
+
+
+EXAMPLES: dict[str, Callable[[Path], Path]] = {
+    "chestxray14": chestxray14,
+    "cifar10": cifar10,
+    "imagenet_sample": imagenet_sample,
+}
+EXAMPLE_SETTINGS: dict[str, dict[str, object]] = {
+    "chestxray14": {"size": 32},
+    "cifar10": {"n_validation": 20},
+    "imagenet_sample": {"size": 32},
+}

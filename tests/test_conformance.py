@@ -14,7 +14,7 @@ from harness.config import build, fields_of
 from harness.console import Reporter
 from harness.data.batches import feed
 from harness.data.cache import DatasetSpec, prepare
-from harness.data.index import SPLITS, problems
+from harness.data.index import problems
 from harness.data.roots import find_root
 from harness.device import resolve
 from harness.errors import UsageError
@@ -63,9 +63,9 @@ def test_dataset(component: Component, tmp_path: Path, monkeypatch: pytest.Monke
     except UsageError:
         pytest.skip(f"{component.name}: no example and no files under HARNESS_DATA")
     index = data.index(place)
-    assert problems(index, data.task) == []
+    assert problems(index, data.task, data.splits) == []
     assert data.index(place).digest() == index.digest(), "the index must repeat"
-    assert all(len(index.of_split(s)) for s in SPLITS)
+    assert all(len(index.of_split(s)) for s in data.splits)
     assert data.fingerprint(index, None)
     FOUND.find("model", data.default_model)
     training = set(fields_of(Supervised))

@@ -230,7 +230,7 @@ def _build(
     workers: int | None,
     progress: Progress | None,
 ) -> None:
-    index = check(read_index(spec, root), spec.name, dataset.task)
+    index = check(read_index(spec, root), spec.name, dataset.task, dataset.splits)
     shape = (len(index), dataset.channels, dataset.size, dataset.size)
     needed = int(np.prod(shape))
     work = folder.with_name(f"{folder.name}.partial")
@@ -267,7 +267,7 @@ def _build(
             progress(int((done > 0).sum()), len(index))
     kept = np.asarray(done) == 1
     if not kept.all():
-        index = check(_leave_out(index, kept), spec.name, dataset.task)
+        index = check(_leave_out(index, kept), spec.name, dataset.task, dataset.splits)
         images = _copy_kept(images, kept, size)
     _finish(work, folder, dataset, index, images, np.asarray(digests)[kept], sorted(skipped))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.config import setting
 from harness.data.decode import read_image
-from harness.data.index import Index
+from harness.data.index import SPLITS, Index
 
 if TYPE_CHECKING:
     from harness.tasks import Task
@@ -31,6 +31,7 @@ class Dataset:
 
     task: ClassVar[Task]
     channels: ClassVar[int] = 1  # 1 grey, 3 colour
+    splits: ClassVar[tuple[str, ...]] = SPLITS  # ("test",): nothing to train on, for networks that are loaded
     default_model: ClassVar[str]
     schedule: ClassVar[Mapping[str, Any]] = {}  # replaces defaults of the method's training settings
     continuation: ClassVar[Mapping[str, Any]] = {}  # the same, for methods that start from trained weights

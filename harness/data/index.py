@@ -93,14 +93,17 @@ class Index:
         return h.hexdigest()
 
 
-def problems(index: Index, task: Task) -> list[str]:
-    """Return everything that makes an index unusable, one sentence each; an empty list when it is sound."""
+def problems(index: Index, task: Task, parts: tuple[str, ...] = SPLITS) -> list[str]:
+    """Return everything that makes an index unusable, one sentence each; an empty list when it is sound.
+
+    `parts` are those that the dataset says it has (`Dataset.splits`): all three, or test images alone.
+    """
     found: list[str] = []
     ids = index.samples["id"]
     repeated = ids.to_numpy()[ids.duplicated().to_numpy()]
     if len(repeated):
         found.append(f"{len(repeated)} sample ids occur twice, the first is {repeated[0]!r}")
-    found += [problem for fold in range(index.folds) for problem in _split_problems(index, fold)]
+    found += [problem for fold in range(index.folds) for problem in _split_problems(index, fold, parts)]
     if not index.folds:
         found.append("the samples have no column split")
     elif index.crossfitted:
@@ -164,15 +167,15 @@ def patients_on_two_sides(index: Index, fold: int = 0) -> list[str]:
     return [str(patient) for patient in sides.index[sides.to_numpy() > 1]]
 
 
-def _split_problems(index: Index, fold: int) -> list[str]:
-    """Return what is wrong with the three parts of one model: unknown or empty ones, patients on two sides."""
+def _split_problems(index: Index, fold: int, parts: tuple[str, ...]) -> list[str]:
+    """Return what is wrong with the parts of one model: unknown or empty ones, patients on two sides."""
     split, where = index.samples[index.split_columns[fold]], _of_fold(index, fold)
     found = []
-    strange = sorted(set(split) - set(SPLITS))
+    strange = sorted(set(split) - set(parts))
     if strange:
-        found.append(f"unknown splits {', '.join(map(repr, strange))}{where}; expected {', '.join(SPLITS)}")
+        found.append(f"unknown splits {', '.join(map(repr, strange))}{where}; expected {', '.join(parts)}")
     counts = split.value_counts()
-    found += [f"the {s} split{where} is empty: expected at least one image" for s in SPLITS if not counts.get(s, 0)]
+    found += [f"the {s} split{where} is empty: expected at least one image" for s in parts if not counts.get(s, 0)]
     torn = patients_on_two_sides(index, fold)
     if torn:
         sides = sorted(set(split[index.samples["patient"] == torn[0]]))
@@ -186,9 +189,9 @@ def samples_without_name(index: Index) -> int:
     return int((named.isna() | (named.astype(str) == "")).to_numpy().any(1).sum())
 
 
-def check(index: Index, dataset: str, task: Task) -> Index:
+def check(index: Index, dataset: str, task: Task, parts: tuple[str, ...] = SPLITS) -> Index:
     """Return the index, labels as uint8, if it is sound; else raise `UsageError` with everything that is wrong."""
-    found = problems(index, task)
+    found = problems(index, task, parts)
     if found:
         listing = "; ".join(found)
         raise UsageError(f"{dataset}: the index is not usable: {listing}. Mend the label and split files.")

@@ -37,6 +37,8 @@ def points(subject: Subject, classes: NDArray[np.int64], batch: int) -> NDArray[
     found = np.full((len(subject.models), len(classes)), np.nan)
     for fold, model in enumerate(subject.models):
         positions = index.of_split("validation", fold)
+        if not len(positions):  # test images alone: there is nothing to choose a point on
+            continue
         logits = [subject.logits_of(model, b) for b in subject.feed(positions).batches(batch)]
         scores = np.concatenate([part.double().cpu().numpy() for part in logits])
         for k, c in enumerate(classes):

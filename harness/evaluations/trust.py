@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.data.cache import Prepared
 from harness.errors import UsageError
 from harness.evaluations.adversarial_explanations import wanted
-from harness.evaluations.alignment import explain as explain
+from harness.evaluations.explained_maps import explain as explain
 from harness.evaluations.attacked import IMAGES
 from harness.evaluations.subject import Subject
 from harness.metrics.scored import ScoreTable

@@ -32,6 +32,8 @@ Metric = Callable[[Any, Floats], Floats]
 MINIMUM_SCORED = 20  # positives (pairs) a class needs to be scored (protocol.md, 0)
 MINIMUM_PER_FOLD = 4  # ... and in each fold, where a threshold is chosen by folds
 MINIMUM_PER_MODEL = 5  # ... and in each fold with a model of its own: with 4, 5 % of the replicates lack the class
+CLASSES_NAMED = 20  # of those left out of a macro mean, in its reason
+CLASSES_LISTED = 100  # beyond: classes without a value have no row of their own, their macro mean counts them
 MACRO = "macro"
 ALL = "all"
 NOWHERE: dict[str, Any] = {"attack": "", "resolution": None, "radius": None}  # a table without conditions
@@ -151,8 +153,9 @@ def reasons(table: Table, metric: Metric) -> list[str]:
         lost = [f"{m} of {n + m} could not be scored" if m else "" for n, m in counts]
         found = [a or b for a, b in zip(found, lost, strict=True)]
         if left_out:
-            kept = len(found) - len(left_out)
-            found.append(f"mean of {kept} of {len(found)} classes, without {', '.join(left_out)}")
+            kept, more = len(found) - len(left_out), len(left_out) - CLASSES_NAMED
+            names = ", ".join(left_out[:CLASSES_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+            found.append(f"mean of {kept} of {len(found)} classes, without {names}")
         else:
             found.append("")
     return found * (len(cells(table, metric)) // len(found))

@@ -28,7 +28,18 @@ from harness.metrics import (
 )
 from harness.metrics.alignment import AlignmentTable
 from harness.metrics.autoattack import AutoAttackTable
-from harness.metrics.cells import Metric, Table, cells, evaluated, is_per_class, reasons, registration, scorable
+from harness.metrics.cells import (
+    CLASSES_LISTED,
+    MACRO,
+    Metric,
+    Table,
+    cells,
+    evaluated,
+    is_per_class,
+    reasons,
+    registration,
+    scorable,
+)
 from harness.metrics.explanations import ExplanationTable
 from harness.metrics.gradient_bound import GradientBoundTable
 from harness.metrics.insertion_deletion import InsertionDeletionTable
@@ -144,16 +155,22 @@ def _checked(metric: Metric, table: Table, values: stats.Floats) -> stats.Floats
 
 
 def lines(table: Table, metric: Metric, found: stats.Estimate) -> list[dict[str, Any]]:
-    """Return the dictionaries of one metric, one for each value of its estimate."""
+    """Return the dictionaries of one metric, one for each value of its estimate.
+
+    Of a thousand classes those that cannot be scored have none: the macro mean says how many it misses.
+    """
     options = registration(metric)
     layout, why = cells(table, metric), reasons(table, metric)
     n, n_missing = _counts(table, metric)
     unscored: Mapping[int, str] = getattr(table, "unscored", {})
     of_condition = len(layout) // len(table.conditions)
+    many = is_per_class(table, metric) and len(table.classes) > CLASSES_LISTED
     result = []
     for k, cell in enumerate(layout):
         lost = unscored.get(k // of_condition, "")
         value, low, high = (float(a[k]) for a in (found.value, found.low, found.high))
+        if many and cell["class_name"] != MACRO and np.isnan(value):
+            continue
         result.append(
             {
                 "metric": options["name"],

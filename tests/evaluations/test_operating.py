@@ -1,10 +1,18 @@
 """Youden's point against scikit-learn's ROC curve and by hand."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import roc_curve
 
-from harness.evaluations.operating import youden
+from harness.data.cache import Prepared
+from harness.data.index import Index
+from harness.device import resolve
+from harness.evaluations.operating import points, youden
+from harness.evaluations.subject import Subject
+from harness.tasks import MultiLabel
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -35,3 +43,11 @@ def test_too_few_or_not_a_number_is_no_point():
     assert np.isnan(youden(np.arange(30.0), ~positive))
     assert np.isnan(youden(np.r_[np.nan, np.arange(29.0)], np.arange(30) < 15))
     assert np.isnan(youden(np.zeros(30), np.arange(30) < 15))
+
+
+def test_without_validation_images_there_is_no_point():
+    samples = pd.DataFrame({"id": ["a", "b"], "patient": ["a", "b"], "split": "test"})
+    index = Index(samples, np.eye(2, dtype=np.uint8), ("one", "two"))
+    images = np.zeros((2, 1, 4, 4), np.uint8)
+    subject = Subject((None,), MultiLabel(), Prepared(Path(), index, images, "f"), resolve("cpu"))  # pyright: ignore
+    assert np.isnan(points(subject, np.array([0, 1]), 64)).all()

@@ -136,3 +136,19 @@ def test_the_values_do_not_depend_on_the_order_of_the_samples():
     a, b = (summary.summarise(t, resamples=20) for t in (table, table.select(table.ids[order])))
     for x, y in zip(a, b, strict=True):
         np.testing.assert_allclose([x["value"], x["low"], x["high"]], [y["value"], y["low"], y["high"]], atol=1e-12)
+
+
+def test_of_a_thousand_classes_those_without_a_value_have_no_row():
+    classes = tuple(f"c{i}" for i in range(101))
+    number = np.repeat([3, 70, 5], [25, 25, 2])
+    label = np.eye(101, dtype=np.uint8)[number]
+    ids = np.array([f"i{i}" for i in range(52)])
+    probability = np.random.default_rng(0).dirichlet(np.ones(101), 52)
+    many = ClassificationTable(ids, ids, classes, "multiclass", label, probability)
+    rows = [r for r in summary.summarise(many, resamples=20) if r["metric"] == "auroc"]
+    assert [r["class_name"] for r in rows] == ["c3", "c70", "macro"]
+    assert rows[-1]["n_missing"] == 99
+    assert rows[-1]["reason"].startswith("mean of 2 of 101 classes, without c0, c1, c2, c4, c5")
+    assert rows[-1]["reason"].endswith("c20 and 79 more")
+    fewer = ClassificationTable(ids, ids, classes[:100], "multiclass", label[:, :100], probability[:, :100])
+    assert len([r for r in summary.summarise(fewer, resamples=20) if r["metric"] == "auroc"]) == 101

