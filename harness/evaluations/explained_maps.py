@@ -37,4 +37,4 @@ def explain(subject: Subject, explainer: Any, batch: Batch, target: Tensor) -> E
         order.append(rows)
     heat = torch.cat([e.heat.float() for e in found])[np.argsort(np.concatenate(order))]
     passes = np.average([[e.forwards, e.backwards] for e in found], axis=0, weights=[len(rows) for rows in order])
-    return Explanation(heat, *map(float, passes))
+    return Explanation(heat, forwards=float(passes[0]), backwards=float(passes[1]))

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from harness.data.cache import Prepared
 from harness.errors import UsageError
-from harness.evaluations.adversarial_explanations import wanted
-from harness.evaluations.explained_maps import explain as explain
 from harness.evaluations.attacked import IMAGES
+from harness.evaluations.explained_maps import explain as explain
 from harness.evaluations.subject import Subject
+from harness.evaluations.subject import labelled as with_labels
 from harness.metrics.scored import ScoreTable
 from harness.tasks import Task
 from harness.types import Batch
@@ -31,7 +31,7 @@ Scores = Mapping[str, Tensor]  # name -> (B,) or (B,C)
 
 def unlabelled(prepared: Prepared) -> str:
     """Return why no image can be explained, or the empty string."""
-    return "" if len(wanted(prepared, 1)) else NOBODY
+    return "" if len(with_labels(prepared, 1)) else NOBODY
 
 
 def labelled(subject: Subject, images: int | None) -> NDArray[np.int64]:
@@ -42,7 +42,7 @@ def labelled(subject: Subject, images: int | None) -> NDArray[np.int64]:
     if images is not None and images < 1:
         raise UsageError(f"images: expected at least 1, got {images}.")
     count = IMAGES[subject.profile] if images is None else images
-    return wanted(subject.prepared, min(count, subject.limit or count))
+    return with_labels(subject.prepared, min(count, subject.limit or count))
 
 
 def explained_class(task: Task, logits: Tensor, y: Tensor) -> Tensor:
