@@ -9,7 +9,7 @@ from subjects import FINDINGS, SIZE, STD, linear, pixels, subject, weights
 
 from harness.errors import UsageError
 from harness.evaluations.infidelity import Infidelity, squares
-from harness.evaluations.sensitivity import Sensitivity
+from harness.evaluations.sensitivity import Sensitivity, jittered
 from harness.explainers.reference import Centre, RandomMap, WholeImage
 from harness.explainers.saliency import Saliency
 from harness.types import Explanation
@@ -98,6 +98,17 @@ def test_sensitivity_of_maps_that_do_not_move_and_of_the_image_itself():
     # uniform noise of 64 pixels has a norm of about radius * sqrt(64 / 3)
     assert found == pytest.approx((0.1 * (64 / 3) ** 0.5 / norm.flatten(1).norm(dim=1)).numpy(), rel=0.25)
     assert (found < 0.1 * 8 / norm.flatten(1).norm(dim=1).numpy()).all()
+
+
+def test_images_nearby_are_images_within_the_radius_each_with_its_own_noise():
+    x = torch.rand(3, 1, 6, 6).round()  # at both ends of the range
+    x[2] = 0.5
+    found = jittered(x, ["a", "b", "c"], 0, 0.1)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert 0.09 < (found - x).abs().max() <= 0.1 + 1e-6
+    assert torch.equal(found[1:], jittered(x[1:], ["b", "c"], 0, 0.1))
+    assert not torch.equal(found, jittered(x, ["a", "b", "c"], 1, 0.1))
 
 
 def test_a_map_of_zeros_is_missing_not_the_least_sensitive():

@@ -459,11 +459,11 @@ def test_trust_draws_its_curves_by_series_explainer_and_sign(opened):
     page = opened("trust")
     everything = drawn(page, "depth")
     assert everything == 2 * 3 * 2  # series x explainers x (curve, references)
-    page.get_by_label("saliency").uncheck()
+    page.get_by_role("checkbox", name="saliency").uncheck()
     assert drawn(page, "depth") == everything - 4
     signed = page.locator("[data-variant=randomisation_rank]")
     assert not signed.is_visible()
-    page.get_by_label("with its sign").check()
+    page.get_by_role("radio", name="with its sign").check()
     assert signed.is_visible()
     assert drawn(page, "depth") == everything - 4
     headings = page.locator("h2").all_inner_texts()
