@@ -23,6 +23,7 @@ from harness.evaluations.subject import Scored, Subject
 from harness.fit.loop import FIT_VERSION
 from harness.models.classifier import Classifier
 from harness.plan import Part, Plan, RunSpec, make, remade
+from harness.plugins import Catalogue
 from harness.record import Result, from_run
 from harness.rows import PROTOCOL_VERSION, Row
 from harness.store import RunFolder, find_run, key_of, name_of, write_stage
@@ -219,13 +220,23 @@ def _stage_key(work: Work, part: Part, explainer: Part | None) -> str:
             "fit": work.fit_key,
             "fingerprint": work.prepared.fingerprint,
             "metrics": [c.identity() for c in found.of("metric") if c.options.get("evaluation") == part.component.name],
-            "scores": [c.identity() for c in found.of("score")],
+            **_scores(part, found),
             "device": work.compute.kind,
             "precision": work.compute.precision,
             "profile": work.plan.spec.profile,
             "limit": work.plan.spec.limit,
         }
     )
+
+
+def _scores(part: Part, found: Catalogue) -> dict[str, Any]:
+    """Return the scores that came to another version, so that a new one leaves the keys of all stages as they are.
+
+    Those of plug-in files are used by evaluations of plug-in files alone.
+    """
+    every = [c for c in found.of("score") if c.version > 1 or c.module is None]
+    kept = [c.identity() for c in every if c.module is not None or part.component.module is None]
+    return {"scores": kept} if kept else {}
 
 
 def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Part | None) -> None:
