@@ -78,11 +78,10 @@ class LIME:
 def ridge_regression(z: Tensor, y: Tensor, weight: Tensor, ridge: float) -> Tensor:
     """Return the coefficients (B,M) that minimise sum_n weight_n (y_n - c - z_n a)^2 + ridge |a|^2.
 
-    z (B,N,M), y and weight (B,N); the constant c is not penalised. NaN where y has one.
+    z (B,N,M), y and weight (B,N); the constant c is not penalised: z is centred, so it drops out. NaN where y has one.
     """
     share = (weight / weight.sum(1, keepdim=True))[:, :, None]
     z = z - (share * z).sum(1, keepdim=True)
-    y = y[:, :, None] - (share * y[:, :, None]).sum(1, keepdim=True)
     weighted = (weight[:, :, None] * z).transpose(1, 2)  # (B,M,N)
     eye = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
-    return torch.linalg.solve(weighted @ z + ridge * eye, weighted @ y)[:, :, 0]
+    return torch.linalg.solve(weighted @ z + ridge * eye, weighted @ y[:, :, None])[:, :, 0]

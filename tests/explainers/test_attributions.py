@@ -253,6 +253,20 @@ def test_lime_is_captums_on_the_same_samples(curved, x):
         torch.testing.assert_close(ours[b].flatten(), theirs[0].float(), rtol=1e-3, atol=1e-6)
 
 
+def test_lime_begins_with_the_whole_image_and_hides_half_of_the_cells():
+    shown = LIME(samples=2000)._draw(0, 49)
+    assert shown[0].all()
+    assert abs(shown[1:].float().mean().item() - 0.5) < 0.01
+
+
+def test_baselines(curved, x):
+    mean = torch.tensor(MEAN)[:, None, None].expand_as(x)
+    assert torch.equal(baseline_of(curved, x, "mean"), mean)
+    assert curved.normalise(mean).abs().max() == 0
+    assert torch.equal(baseline_of(curved, x, "black"), torch.zeros_like(x))
+    assert torch.equal(baseline_of(curved, x, "blurred"), masking.blurred(x))
+
+
 def test_ridge_regression_is_scikit_learns():
     rng = np.random.default_rng(0)
     z, y, weight = rng.integers(0, 2, (2, 40, 6)).astype(float), rng.normal(size=(2, 40)), rng.random((2, 40))
@@ -324,6 +338,7 @@ def test_the_output_and_the_class_are_what_is_asked_for(explainer, curved, x):
     assert torch.equal(heat(output="logit"), logit)
     assert not torch.allclose(logit, softmax, rtol=0.05)
     assert not torch.allclose(sigmoid, softmax, rtol=0.05)
+    assert not torch.allclose(sigmoid, logit, rtol=0.05)
 
 
 @five
