@@ -36,5 +36,7 @@ def explain(subject: Subject, explainer: Any, batch: Batch, target: Tensor) -> E
         found.append(explainer(model, batch.x[rows], target[rows], seeds=seeds[rows]))
         order.append(rows)
     heat = torch.cat([e.heat.float() for e in found])[np.argsort(np.concatenate(order))]
-    passes = np.average([[e.forwards, e.backwards] for e in found], axis=0, weights=[len(rows) for rows in order])
-    return Explanation(heat, forwards=float(passes[0]), backwards=float(passes[1]))
+    sizes = [len(rows) for rows in order]
+    forwards = float(np.average([e.forwards for e in found], weights=sizes))
+    backwards = float(np.average([e.backwards for e in found], weights=sizes))
+    return Explanation(heat, forwards, backwards)

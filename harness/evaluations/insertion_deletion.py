@@ -193,7 +193,8 @@ def _scores(
     """
     if levels is None:
         levels = {name: torch.full((len(usable), len(count)), torch.nan) for name in ("insertion", "deletion")}
-    known = {name: values.double().cpu().where(usable.cpu()[:, None], torch.nan) for name, values in levels.items()}
+    scored = usable.cpu() & levels["insertion"][:, -1].isfinite().cpu()  # an image without p(original) has no scores
+    known = {name: values.double().cpu().where(scored[:, None], torch.nan) for name, values in levels.items()}
     areas = {
         "insertion": insertion(known["insertion"], count, mode),
         "deletion": deletion(known["deletion"], count, mode),

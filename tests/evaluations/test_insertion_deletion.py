@@ -238,6 +238,7 @@ def test_attacked_images_stand_beside_the_clean_ones_for_the_class_they_then_hav
     rows = {(r["metric"], r["variant"], r["attack"], r["resolution"]): r for r in setting.summarise(scored.samples)}
     pair = [rows["insertion", "clean", "", 8], rows["insertion", "attacked", "deepfool", 8]]
     assert {r["n"] for r in pair} == {right.sum()}
+    assert {(r["n"], r["n_missing"]) for r in rows.values()} == {(right.sum(), 24 - right.sum())}, "the same images"
     alone = InsertionDeletion(images=24, resolutions=(4, 8)).score(made, Saliency())
     assert column(scored, "insertion", 8, "|variant=clean")[right] == pytest.approx(
         column(alone, "insertion", 8)[right], abs=1e-5

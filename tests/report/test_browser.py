@@ -160,7 +160,8 @@ def test_a_run_page_draws_its_charts_and_pictures(browser, site):
     page.close()
 
 
-FIGURES = ("examples", "classes", "localisation", "sweep", "robustness", "adversarial_explanations", "trust")
+FIGURES = ("examples", "classes", "localisation", "insertion_deletion", "sweep", "robustness",
+           "adversarial_explanations", "trust")  # fmt: skip
 
 
 @pytest.fixture
