@@ -30,12 +30,14 @@ from harness.data.decode import read_image, to_size
 from harness.errors import HarnessError, unknown
 from harness.evaluations.explained import levels, plain
 from harness.evaluations.gallery import display_levels, overlaid
+from harness.evaluations.masked import both_ways
 from harness.models.classifier import Classifier
 from harness.plan import Part, remade
 from harness.plugins import catalogue
 from harness.report import explained as page
 from harness.report.names import file_stems
 from harness.rng import seed_for
+from harness.scores.insertion import counts, resolutions_of
 from harness.scores.threshold_iou import finite, to_levels
 from harness.store import find_run
 from harness.tasks import Task
@@ -43,6 +45,8 @@ from harness.trained import stored, trained
 from harness.types import Explanation
 
 PAIRS = 16  # (image, class) pairs explained at once
+AT_ONCE = 32  # partly shown images that the model sees at once
+WAYS = ("insertion", "deletion")
 SHOWN = 5  # most probable classes of an image
 STRONG = 0.25  # of the range of grey: how a change of one RMSE is shown
 
@@ -125,6 +129,9 @@ def explain(
     pairs = _pairs(pixels, every[0], wanted, classes)
     found = {name: _explained(models[0], part, x, pairs, reporter) for name, part in parts.items()}
     pictures, maps = _pictures(models[0], task, x, pixels, pairs, found, classes)
+    curves = {name: _curves(models[0], x, pairs, explanation.heat) for name, explanation in found.items()}
+    for entry, curve in zip(maps, [c for every in curves.values() for c in every.described()], strict=True):
+        entry["curves"] = curve
     folds = len(models) if len(models) > 1 else 0
     entry = {
         "run_id": folder.run_id,
@@ -150,11 +157,12 @@ def explain(
                 "settings": [{"name": s.name, "value": s.value, "unit": s.unit} for s in parts[name].settings],
                 "forwards": explanation.forwards,
                 "backwards": explanation.backwards,
+                "resolution": curves[name].resolution,
             }
             for name, explanation in found.items()
         ],
     }
-    arrays = _arrays(images, pixels, every, classes, pairs, found)
+    arrays = _arrays(images, pixels, every, classes, pairs, found, curves)
     return Written(entry, page.write(out, entry, pictures, arrays))
 
 
@@ -254,6 +262,45 @@ def _pictures(
     return pictures, maps
 
 
+@dataclass(frozen=True)
+class Curves:
+    """Insertion and deletion of P pairs under one explainer's maps."""
+
+    resolution: int  # cells per side; 0: the maps are too coarse
+    shown: NDArray[np.float64]  # (S+1,) share of the cells that have changed
+    ways: dict[str, NDArray[np.float64]]  # insertion and deletion, (P,S+1), NaN where the map is not finite
+
+    def described(self) -> list[dict[str, Any] | None]:
+        """Return of each pair the areas and the points of the curves, or None."""
+        found: list[dict[str, Any] | None] = []
+        for levels_of in zip(*self.ways.values(), strict=True):
+            sides = dict(zip(self.ways, levels_of, strict=True))
+            whole = all(np.isfinite(v).all() for v in levels_of) and len(self.shown) > 0
+            found.append(
+                {"shown": self.shown.tolist()}
+                | {way: {"area": float(np.trapezoid(v, self.shown)), "p": v.tolist()} for way, v in sides.items()}
+                if whole
+                else None
+            )
+        return found
+
+
+def _curves(model: Classifier, x: Tensor, pairs: Pairs, heat: Tensor) -> Curves:
+    """Follow the probability of each pair's class at the coarsest resolution of protocol.md, 4."""
+    resolution = resolutions_of(x.shape[-1])[0]
+    if min(heat.shape[-2:]) < resolution:
+        return Curves(0, np.zeros(0), {way: np.zeros((len(pairs), 0)) for way in WAYS})
+    count = counts(resolution**2)
+    ways = {way: np.full((len(pairs), len(count)), np.nan) for way in WAYS}
+    for row in torch.nonzero(finite(heat))[:, 0].split(PAIRS):
+        image, target = (torch.tensor(v, device=x.device)[row] for v in (pairs.image, pairs.target))
+        seeds = torch.tensor(pairs.seeds)[row.cpu()]
+        both = both_ways(model, x[image], target, heat[row], seeds, resolution, at_once=AT_ONCE)
+        for way, values in zip(WAYS, both, strict=True):
+            ways[way][row.cpu().numpy()] = values.double().cpu().numpy()
+    return Curves(resolution, count / count[-1], ways)
+
+
 def _display(heat: Tensor, size: int) -> NDArray[np.uint8]:
     """Return a map (h,w) for display, (S,S).
 
@@ -280,10 +327,12 @@ def _arrays(
     classes: Sequence[str],
     pairs: Pairs,
     found: dict[str, Explanation],
+    curves: dict[str, Curves],
 ) -> bytes:
     """Return an NPZ: images (N,C,S,S), probability (F,N,V), of each of P pairs image and target, and the maps.
 
-    heat_<explainer> (P,h,w) is not scaled; changed_<explainer> (P,C,S,S) is there where an explainer changes images.
+    heat_<explainer> (P,h,w) is not scaled; changed_<explainer> (P,C,S,S) is there where an explainer changes images;
+    insertion_<explainer> and deletion_<explainer> (P,S+1) are the probabilities at each step.
     """
     arrays: dict[str, Any] = {
         "paths": np.array([str(p) for p in images]),
@@ -297,6 +346,7 @@ def _arrays(
         arrays[f"heat_{name}"] = explanation.heat.cpu().numpy()
         if explanation.image is not None:
             arrays[f"changed_{name}"] = explanation.image.cpu().numpy()
+        arrays |= {f"{way}_{name}": values for way, values in curves[name].ways.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

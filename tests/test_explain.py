@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from harness.data.decode import read_image, to_size
 from harness.explain import explain
 from harness.explainers.cam import CAM
+from harness.masking import blurred
 from harness.store import RunFolder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -241,6 +242,36 @@ def test_damaged_weights_give_an_error_and_no_page(harness, run, images, tmp_pat
     assert (code, out) == (status, ""), err
     assert message in err
     assert not (tmp_path / "o").exists()
+
+
+def test_curves_go_from_the_blurred_image_to_the_image_and_back(harness, run, images, tmp_path):
+    out = tmp_path / "o"
+    code, text, err = harness("explain", run.folder, images / "deep.png", "--explainer", "saliency", "--explainer",
+                              "cam", "--target", "Mass", "--out", out, "--json")  # fmt: skip
+    assert code == 0, err
+    found, entry = arrays(out), json.loads(text)
+    model = model_of(run, run.fit / "model.safetensors")
+    x, target = torch.from_numpy(found["images"]).float() / 255, torch.from_numpy(found["target"])
+    cells = torch.from_numpy(found["heat_saliency"])[0].view(8, 4, 8, 4).mean((1, 3)).flatten()
+    shown, hidden = [], []
+    with torch.no_grad():
+        for s in range(51):
+            mask = torch.zeros(64)
+            mask[cells.argsort(descending=True)[: round(s * 64 / 50)]] = 1
+            big = torch.nn.functional.interpolate(mask.view(1, 1, 8, 8), size=(32, 32), mode="bilinear")
+            for curve, m in ((shown, big), (hidden, 1 - big)):
+                curve.append(model(m * x + (1 - m) * blurred(x)).sigmoid()[0, target[0]].item())
+    np.testing.assert_allclose(found["insertion_saliency"][0], shown, atol=1e-5)
+    np.testing.assert_allclose(found["deletion_saliency"][0], hidden, atol=1e-5)
+    coarse, fine = (next(m for m in entry["images"][0]["maps"] if m["explainer"] == e) for e in ("cam", "saliency"))
+    assert coarse["curves"] is None
+    assert found["insertion_cam"].shape == (1, 0)
+    steps = [round(s * 64 / 50) / 64 for s in range(51)]
+    assert fine["curves"]["insertion"]["area"] == pytest.approx(np.trapezoid(shown, steps), abs=1e-5)
+    assert fine["curves"]["deletion"]["area"] == pytest.approx(np.trapezoid(hidden, steps), abs=1e-5)
+    page = (out / "index.html").read_text()
+    assert page.count("<polyline") == 2
+    assert "cam: none, its maps are too coarse" in page
 
 
 def test_a_map_that_is_no_number_is_said_to_be_none(harness, run, images, tmp_path):

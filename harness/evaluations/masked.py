@@ -72,6 +72,24 @@ def baselines(model: Any, x: Tensor, mode: str) -> tuple[Tensor, Tensor]:
     return both, both
 
 
+@torch.no_grad()
+def both_ways(
+    model: Any, x: Tensor, target: Tensor, heat: Tensor, seeds: Tensor, resolution: int, *, at_once: int
+) -> tuple[Tensor, Tensor]:
+    """Return insertion's and deletion's curves of single images x (B,C,H,W) under finite maps, (B,S+1) each.
+
+    By the protocol's mode, for images that are in no dataset: `followed` serves those that are.
+    """
+    hidden, count = blurred(x), counts(resolution * resolution)
+    place = places(heat, resolution, seeds)
+    ends = [probability(model, image, target)[:, None].float() for image in (hidden, x)]
+    there, back = (
+        curve(model, before, after, target, place, count, at_once=at_once)
+        for before, after in ((hidden, x), (x, hidden))
+    )
+    return torch.cat([ends[0], there, ends[1]], 1), torch.cat([ends[1], back, ends[0]], 1)
+
+
 @dataclass(frozen=True)
 class Followed:
     """Curves of B images, both ends included, by resolution."""
