@@ -16,6 +16,7 @@ from harness.explainers.mask_objective import Objective
 SHRINK, DECREASE, SHORTEST = 0.2, 1e-4, 1e-5  # of the authors' line search: factor, sufficient decrease, last step
 LONGEST = 1000.0  # the step that their line search starts from, unless told
 LOOKS = 2  # points that the cheap search looks at per iteration of theirs
+FIRST = 16.0  # of the first step: how far it would take the cell of the steepest slope, were there no bounds
 STRETCH, CUT = 10.0, 4.0  # by which one step may differ from the last one; of a step that did not do
 STILL = 1e-3  # of a mask's range: no cell moves by as much, and the image is done
 TINY = 1e-30
@@ -122,7 +123,8 @@ def fast_search(objective: Objective, masks: Tensor, *, iterations: int) -> Foun
     """Look at no more than two points per iteration of the authors', each once, for value and gradient together.
 
     The next point is a spectral projected step away (Birgin, Martinez & Raydan 2000): as far as the last change of the
-    gradient says, at first as far as moves the first cell all the way. It is taken where the objective falls below the
+    gradient says; the first is long, and often takes the mask out of a corner where the network is too sure to have a
+    slope. It is taken where the objective falls below the
     largest of its last values by 1e-4 of what the gradient promises; what was seen there is then the next step's start,
     and cost nothing more. Where not, a shorter step is tried. An image is done when no cell would move by a thousandth.
     The best point seen is returned.
@@ -133,7 +135,7 @@ def fast_search(objective: Objective, masks: Tensor, *, iterations: int) -> Foun
     everyone = torch.arange(len(masks), device=masks.device)
     at = _State(
         objective, everyone, masks, gradient, found.values[:, None].repeat(1, MEMORY),
-        1 / gradient.flatten(1).abs().amax(1).clamp(min=TINY), torch.ones_like(everyone, dtype=torch.bool),
+        FIRST / gradient.flatten(1).abs().amax(1).clamp(min=TINY), torch.ones_like(everyone, dtype=torch.bool),
     )  # fmt: skip
     for look in range(1, LOOKS * iterations):
         step = moved(at.masks, at.gradient, at.length) - at.masks
