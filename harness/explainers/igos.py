@@ -28,11 +28,12 @@ from torch import Tensor
 
 from harness.config import setting
 from harness.errors import UsageError
+from harness.explainers import target as targets
 from harness.explainers.mask_noise import Noise
 from harness.explainers.mask_objective import Objective, Term
 from harness.explainers.mask_search import Found, fast_search, fixed_steps, line_search
 from harness.explainers.mask_smoothness import Cost, edge_weights, edge_weights_of_the_program
-from harness.explainers.masks import check_target, grid, heat_of
+from harness.explainers.masks import grid, heat_of
 from harness.masking import blurred
 from harness.plugins import explainer
 from harness.types import Explanation
@@ -110,7 +111,7 @@ class Masked:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise UsageError(f"{name}: expected at least {least}, got {value}.")
-        check_target(model, target)
+        targets.check(model, x, target)
 
     def _terms(self) -> tuple[Term, ...]:
         return self.terms

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from harness.config import setting
 from harness.errors import UsageError
+from harness.explainers import target as targets
 from harness.explainers.mask_noise import Noise, generator
 from harness.explainers.mask_objective import Objective, Term
 from harness.explainers.mask_smoothness import Cost
-from harness.explainers.masks import check_target, grid, heat_of
+from harness.explainers.masks import grid, heat_of
 from harness.masking import blurred
 from harness.plugins import explainer
 from harness.types import Explanation
@@ -47,7 +48,7 @@ class Mask:
         for name, least in (("iterations", 1), ("rate", 0), ("l1", 0), ("l2", 0), ("beta", 1), ("jitter", 0)):
             if not getattr(self, name) >= least:
                 raise UsageError(f"{name}: expected at least {least}, got {getattr(self, name)}.")
-        check_target(model, target)
+        targets.check(model, x, target)
         baseline, cost = blurred(x), Cost(self.l1, self.l2, beta=self.beta)
         objective = Objective(model, x, baseline, target, (Term((0,), inserts=False),), 1, cost, Noise(seeds.cpu(), 0))
         masks = x.new_ones(len(x), 1, *grid(x, self.cells))

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from harness.errors import UsageError
 
-if TYPE_CHECKING:
-    from harness.models.classifier import Classifier
-
-COARSEST, FINEST = (
-    8,
-    28,
-)  # cells per side of a mask of which nobody said (protocol.md, 4: 8 at 32 px, 28 at 224)
+COARSEST, FINEST = 8, 28  # cells per side of a mask of which nobody said (protocol.md, 4: 8 at 32 px, 28 at 224)
 
 
 def grid(x: Tensor, cells: int | None) -> tuple[int, int]:
@@ -29,14 +21,6 @@ def grid(x: Tensor, cells: int | None) -> tuple[int, int]:
     if not 1 <= cells <= side:
         raise UsageError(f"cells: expected 1 to {side}, the image's shorter side in pixels, got {cells}.")
     return round(cells * height / side), round(cells * width / side)
-
-
-def check_target(model: Classifier, target: Tensor) -> None:
-    """Raise `UsageError` where one of the classes `target` (B,) is not the model's."""
-    if len(target) and not 0 <= int(target.min()) <= int(target.max()) < model.num_classes:
-        raise UsageError(
-            f"target: expected classes 0 to {model.num_classes - 1}, got {int(target.min())} to {int(target.max())}."
-        )
 
 
 def heat_of(mask: Tensor, value: Tensor) -> Tensor:
