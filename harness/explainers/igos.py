@@ -79,7 +79,7 @@ class Masked:
         iterations, points = self.iterations or (20 if code else 15), self.points or (15 if code else 20)
         sd = self.noise if self.noise is not None else (0.2 if code else 0.045)
         masks = x.new_ones(len(x), self.number, *grid(x, self.cells))
-        noise = Noise(seeds.cpu(), sd) if search == "full" else Noise.shared(seeds.cpu(), sd, points, x)
+        noise = Noise(seeds.cpu(), sd)  # new at each look, where a search does not say otherwise
         objective = Objective(
             model, x, baseline, target, self._terms(), points, self._cost(x, max(masks.shape[-2:])), noise,
             aligned=code, slope=0.5 if code and self.number == 2 else 1.0,

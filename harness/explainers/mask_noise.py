@@ -13,22 +13,22 @@ MASK = (1 << 63) - 1
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise of standard deviation `sd` for B images: new in every draw, or one bank that all draws share.
+    """Gaussian noise of standard deviation `sd` for B images: new in every draw or, with a bank, the same in all.
 
-    The bank (S,B,C,H,W) has one image per point, which all terms share.
+    The bank (S,B,C,H,W) has one image of noise per point, which all terms share.
     """
 
     seeds: Tensor  # (B,) long, on the CPU
     sd: float
     bank: Tensor | None = None
 
-    @classmethod
-    def shared(cls, seeds: Tensor, sd: float, points: int, like: Tensor) -> Noise:
-        """Return noise with a bank for images `like` (B,C,H,W)."""
-        if sd == 0:
-            return cls(seeds.cpu(), sd)
-        bank = torch.stack([sd * torch.randn(points, *like.shape[1:], generator=generator(s)) for s in seeds], 1)
-        return cls(seeds.cpu(), sd, bank.to(like))
+    def renewed(self, number: int, points: int, like: Tensor) -> Noise:
+        """Return noise with the `number`-th bank of each image's, for images `like` (B,C,H,W)."""
+        if self.sd == 0:
+            return self
+        size = (points, *like.shape[1:])
+        bank = torch.stack([self.sd * torch.randn(size, generator=generator(s, number)) for s in self.seeds], 1)
+        return replace(self, bank=bank.to(like))
 
     def __getitem__(self, rows: Tensor) -> Noise:
         """Return the noise of some of the images."""

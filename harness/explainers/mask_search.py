@@ -17,8 +17,9 @@ SHRINK, DECREASE, SHORTEST = 0.2, 1e-4, 1e-5  # of the authors' line search: fac
 LONGEST = 1000.0  # the step that their line search starts from, unless told
 LOOKS = 2  # points that the cheap search looks at per iteration of theirs
 FIRST = 16.0  # of the first step: how far it would take the cell of the steepest slope, were there no bounds
+ROUND = 6  # looks that share their noise
 STRETCH, CUT = 10.0, 4.0  # by which one step may differ from the last one; of a step that did not do
-STILL = 1e-3  # of a mask's range: no cell moves by as much, and the image is done
+STILL = 1e-3  # of a mask's range: an image of which no cell would move by as much is done for this round
 TINY = 1e-30
 MEMORY = 3  # values back over which the cheap search asks for a decrease (Grippo 1986)
 
@@ -124,34 +125,54 @@ def fast_search(objective: Objective, masks: Tensor, *, iterations: int) -> Foun
 
     The next point is a spectral projected step away (Birgin, Martinez & Raydan 2000): as far as the last change of the
     gradient says; the first is long, and often takes the mask out of a corner where the network is too sure to have a
-    slope. It is taken where the objective falls below the
-    largest of its last values by 1e-4 of what the gradient promises; what was seen there is then the next step's start,
-    and cost nothing more. Where not, a shorter step is tried. An image is done when no cell would move by a thousandth.
-    The best point seen is returned.
+    slope. It is taken where the objective falls below the largest of its last values by 1e-4 of what the gradient
+    promises; what was seen there is then the next step's start, and cost nothing more. Where not, a shorter step is
+    tried. All looks of a round share their noise, so that values can be compared, and the best point goes on to the
+    next round, with new noise: masks learn one round's by heart. An image that took no step in a round is done.
     """
-    found = Found.start(masks)
-    found.values, gradient = objective.slopes(masks, 0)
-    found.backwards += objective.passes
+    found, looks = Found.start(masks), LOOKS * iterations
     everyone = torch.arange(len(masks), device=masks.device)
-    at = _State(
-        objective, everyone, masks, gradient, found.values[:, None].repeat(1, MEMORY),
-        FIRST / gradient.flatten(1).abs().amax(1).clamp(min=TINY), torch.ones_like(everyone, dtype=torch.bool),
-    )  # fmt: skip
-    for look in range(1, LOOKS * iterations):
-        step = moved(at.masks, at.gradient, at.length) - at.masks
-        at = replace(at, going=at.going & (step.flatten(1).abs().amax(1) >= STILL))
-        if leaves_out(masks):
-            step, at = step[at.going], at.of_those_going()
-        if not len(at.rows):
+    going, length = torch.ones_like(everyone, dtype=torch.bool), torch.zeros_like(found.values)
+    span = ROUND if objective.noise.sd else looks
+    for number, first in enumerate(range(0, looks, span)):
+        rows = everyone[going] if leaves_out(masks) else everyone
+        if not len(rows):
             break
-        at = _looked(at, step, look, found)
+        part = objective if len(rows) == len(masks) else objective[rows]
+        part = replace(part, noise=part.noise.renewed(number, objective.points, part.x))
+        going[rows] = _round(part, rows, going[rows], length, found, min(span, looks - first))
     return found
 
 
-def _looked(at: _State, step: Tensor, look: int, found: Found) -> _State:
+def _round(objective: Objective, rows: Tensor, going: Tensor, length: Tensor, found: Found, looks: int) -> Tensor:
+    """Search from the masks found of the images `rows` (b,) on; return which of them took a step (b,).
+
+    `length` (B,) is what each image's next step will be, 0 before its first; it is kept up to date.
+    """
+    value, gradient = objective.slopes(found.masks[rows], 0)
+    found.backwards[rows] += objective.passes * going
+    found.values[rows] = torch.where(going, value, found.values[rows])
+    first = FIRST / gradient.flatten(1).abs().amax(1).clamp(min=TINY)
+    length[rows] = torch.where(length[rows] > 0, length[rows], first)
+    took = torch.zeros_like(found.values)
+    at = _State(objective, rows, found.masks[rows], gradient, value[:, None].repeat(1, MEMORY), length[rows], going)
+    for _ in range(1, looks):
+        step = moved(at.masks, at.gradient, at.length) - at.masks
+        at = replace(at, going=at.going & (step.flatten(1).abs().amax(1) >= STILL))
+        if leaves_out(took):
+            step, at = step[at.going], at.of_those_going()
+        if not len(at.rows):
+            break
+        at = _looked(at, step, found)
+        took += found.lengths[-1]
+        length[at.rows] = at.length
+    return took[rows] > 0
+
+
+def _looked(at: _State, step: Tensor, found: Found) -> _State:
     """Look at the points a step away, note what is better than all before, and return where the search stands then."""
     here = at.masks + step
-    value, gradient = at.objective.slopes(here, look)
+    value, gradient = at.objective.slopes(here, 0)
     found.backwards[at.rows] += at.objective.passes * at.going
     promised = (at.gradient * step).flatten(1).sum(1)
     taken = at.going & (value <= at.recent.amax(1) + DECREASE * promised)

@@ -28,7 +28,8 @@ def model(request):
 
 def objective(model, *, terms=FOUR, points=5, sd=0.0, shared=True, aligned=False, slope=1.0, n=3):
     x = torch.rand(n, 3, 11, 13, generator=torch.Generator().manual_seed(1), dtype=torch.double)
-    noise = Noise.shared(SEEDS[:n], sd, points, x) if shared else Noise(SEEDS[:n], sd)
+    noise = Noise(SEEDS[:n], sd)
+    noise = noise.renewed(0, points, x) if shared else noise
     cost = Cost(0.3, 2.0, edge_weights(x, 0.3))
     target = torch.tensor([1, 0, 3])[:n]
     return Objective(model, x, blurred(x), target, terms, points, cost, noise, aligned, slope)
@@ -82,6 +83,8 @@ def test_noise_of_the_bank_is_that_of_each_point(model):
     torch.testing.assert_close(o.value(masks, 7), twin(o, masks, noise=o.noise.bank))
     assert o.noise.bank.std().item() == pytest.approx(0.1, rel=0.05)
     assert torch.equal(o.value(masks, 7), o.value(masks, 8))
+    other = replace(o, noise=o.noise.renewed(1, 5, o.x))
+    assert (other.value(masks, 7) != o.value(masks, 7)).all()
 
 
 def test_noise_without_a_bank_is_new_in_every_draw_and_of_each_image_alone(model):
