@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,31 @@ def seeds_of(subject: Subject, positions: NDArray[np.int64], target: Tensor, *pu
     index = subject.prepared.index
     names = zip(index.samples["id"].to_numpy(str)[positions], target.tolist(), strict=True)
     return torch.tensor([seed_for(0, i, index.classes[c], *purpose) for i, c in names], dtype=torch.long)
+
+
+class Remembered:
+    """An explainer that keeps its first maps: what was explained to be scored is not explained again to be shown.
+
+    Some maps take minutes. An image is known by its pixels, its class and its seed.
+    """
+
+    def __init__(self, explainer: Any, most: int = 64):
+        self.explainer, self.most = explainer, most
+        self.maps: dict[tuple[str, int, int], Tensor] = {}
+
+    def __call__(self, model: Any, x: Tensor, target: Tensor, *, seeds: Tensor) -> Explanation:
+        """Return heat (B,h,w) for images x (B,C,H,W): kept ones, at no passes, where all of the batch are known."""
+        names = [
+            (hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest(), int(c), int(s))
+            for image, c, s in zip(x.cpu(), target, seeds, strict=True)
+        ]
+        if all(name in self.maps for name in names):
+            return Explanation(torch.stack([self.maps[name] for name in names]).to(x.device))
+        found = self.explainer(model, x, target, seeds=seeds)
+        for name, heat in zip(names, found.heat.cpu(), strict=True):
+            if len(self.maps) < self.most:
+                self.maps[name] = heat
+        return found
 
 
 def explain(subject: Subject, explainer: Any, batch: Batch, target: Tensor) -> Explanation:

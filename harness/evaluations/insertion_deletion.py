@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.errors import UsageError
-from harness.evaluations.explained_maps import explain
+from harness.evaluations.explained_maps import Remembered, explain
 from harness.evaluations.masked import View, followed, views
 from harness.evaluations.masked_pictures import LEVELS, pictures_of
 from harness.evaluations.subject import Scored, Subject, fixed_order, labelled
@@ -92,6 +92,7 @@ class InsertionDeletion:
         count = IMAGES[subject.profile] if self.images is None else self.images
         positions = labelled(subject.prepared, min(count, subject.limit or count))
         parts: list[pd.DataFrame] = []
+        explainer = Remembered(explainer)
         for start in range(0, len(positions), self.batch):
             mine = positions[start : start + self.batch]
             parts.append(subject.shard(str(start), lambda mine=mine: self._part(subject, explainer, mine, resolutions)))

@@ -319,3 +319,16 @@ def test_a_stopped_evaluation_goes_on_with_the_images_it_has():
     assert calls[2] == 4, "only what was missing is explained"
     whole = setting.score(subject(network()), Saliency())
     pd.testing.assert_frame_equal(again.samples, whole.samples)
+
+
+def test_maps_are_made_once_to_be_scored_and_shown():
+    calls = []
+
+    def counting(model, x, target, *, seeds):
+        calls.append(len(x))
+        return Explanation(x.mean(1), backwards=1.0)
+
+    scored = InsertionDeletion(images=10, batch=4, resamples=20).score(subject(network()), counting)
+    assert calls == [4, 4, 2]
+    assert scored.pictures
+    assert scored.passes["backward"] == 1.0
