@@ -87,6 +87,9 @@ def test_the_main_line_on_real_radiographs(chest, tmp_path):
     baseline, robust = execute(spec, QUIET)
     assert robust.info["start_from"] == baseline.run_id
     assert all({"subset", "partial"} <= set(row.flags) for row in robust.rows)
-    cam = next(s for s in robust.stages if s.info["explainer"] == "cam")
+    of_cam = {s.info["evaluation"]: s for s in robust.stages if s.info["explainer"] == "cam"}
+    assert set(of_cam) == {"localisation", "insertion_deletion"}
+    assert len(of_cam["insertion_deletion"].read_samples()) == 16
+    cam = of_cam["localisation"]
     assert len(cam.read_samples()) == 100
     assert 12 < len(cam.gallery) <= 24
