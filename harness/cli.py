@@ -269,10 +269,14 @@ def report(runs_dir: Path, results_dir: Path, out: Path, leaderboard: Path, chec
 @click.argument("run_id", metavar="RUN")
 @click.option("--to", "results_dir", type=PATH, default=Path("results"), show_default=True, help="Folder of records.")
 @click.option("--allow-dirty", is_flag=True, help="Publish although the code had uncommitted changes.")
+@click.option("--overwrite", is_flag=True, help="Put the run in place of a record of other weights.")
 @runs_dir_option
-def publish(run_id: str, results_dir: Path, allow_dirty: bool, runs_dir: Path) -> None:
-    """Write a run's record (rows and per-sample scores, no images) for others to compare with."""
+def publish(run_id: str, results_dir: Path, allow_dirty: bool, overwrite: bool, runs_dir: Path) -> None:
+    """Write a run's record (rows and per-sample scores, no images) for others to compare with.
+
+    A record of the same weights keeps what only it has measured.
+    """
     from harness import publish as publishing
 
-    path = publishing.publish(run_id, runs_dir, results_dir, allow_dirty=allow_dirty)
+    path = publishing.publish(run_id, runs_dir, results_dir, allow_dirty=allow_dirty, overwrite=overwrite)
     click.echo(f"{path}\nCommit it with its .parquet; `harness report` shows it.")

@@ -6,16 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.record import StageResult, from_run, write_record
+from harness.record import Result, StageResult, from_record, from_run, joined, write_record
 from harness.rows import INVALID
 from harness.store import find_run
 
 
-def publish(run: str, runs_dir: Path, results_dir: Path, *, allow_dirty: bool = False) -> Path:
+def publish(run: str, runs_dir: Path, results_dir: Path, *, allow_dirty: bool = False, overwrite: bool = False) -> Path:
     """Write the record of a run and return its JSON file.
 
-    Raises `UsageError` for a run that is unfinished, partial (--limit), flagged invalid, or made by code with
-    uncommitted changes (unless `allow_dirty`).
+    What only the record that is there has measured, of the same weights, stays in it. Raises `UsageError` for a run
+    that is unfinished, partial (--limit), flagged invalid, or made by code with uncommitted changes (unless
+    `allow_dirty`), and where the record that is there has stages of other weights (unless `overwrite`).
     """
     result = from_run(find_run(runs_dir, run))
     whole = [s for s in result.stages if not s.partial]
@@ -38,7 +39,22 @@ def publish(run: str, runs_dir: Path, results_dir: Path, *, allow_dirty: bool = 
         refused.append(f"the code that made it had {state}: commit and run again, or --allow-dirty")
     if refused:
         raise UsageError(f"run {result.run_id} is not published: {'; '.join(refused)}.")
-    return write_record(result, results_dir)
+    return write_record(result if overwrite else _with_earlier(result, results_dir), results_dir)
+
+
+def _with_earlier(result: Result, results_dir: Path) -> Result:
+    path = results_dir / f"{result.run_id}.json"
+    if not path.exists():
+        return result
+    earlier = from_record(path)
+    both = joined(result, earlier)
+    lost = sorted({s.name for s in earlier.stages} - {s.name for s in both.stages})
+    if lost:
+        raise UsageError(
+            f"run {result.run_id} is not published: {path} is of other weights, and {', '.join(lost)} would be lost. "
+            f"Run these evaluations here first, or give --overwrite."
+        )
+    return both
 
 
 def _kind(stage: StageResult) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,27 @@ class Result:
     def rows(self) -> list[Row]:
         """Return the rows of all stages."""
         return [row for stage in newest(self.stages) for row in stage.rows]
+
+
+def joined(run: Result, record: Result) -> Result:
+    """Return a run with the stages that only its record has: measured of the same weights, elsewhere or before.
+
+    A run whose weights are others than its record's, or are not known, comes back as it is.
+    """
+    if not _weights(run) or _weights(run) != _weights(record):
+        return run
+    mine = {stage.name for stage in run.stages}
+    stages = [*run.stages, *(stage for stage in record.stages if stage.name not in mine)]
+    scored = {str(stage.info.get("evaluation")) for stage in stages}
+    missing = {k: v for k, v in (run.info.get("missing_evaluations") or {}).items() if k not in scored}
+    return replace(run, stages=stages, info={**run.info, "missing_evaluations": missing})
+
+
+def _weights(result: Result) -> list[str]:
+    """Return the checksum of the weights, of each fold; [] where one is not known."""
+    fit = result.info.get("fit") or {}
+    found = [part.get("weights_sha256") for part in fit.get("folds") or [fit]]
+    return [str(x) for x in found] if all(found) else []
 
 
 def from_run(run: RunFolder) -> Result:
@@ -139,7 +160,10 @@ def write_record(result: Result, folder: Path) -> Path:
 
 
 def load_all(runs_dir: Path | None, results_dir: Path | None) -> tuple[list[Result], list[str]]:
-    """Return every run and record (a run hides its own record: it has pictures), and what could not be read."""
+    """Return every run and record, and what could not be read.
+
+    A run stands in place of its own record, for it has pictures, and takes over what only the record has measured.
+    """
     found: dict[str, Result] = {}
     unreadable: list[str] = []
     for run in runs(runs_dir) if runs_dir else []:
@@ -151,7 +175,7 @@ def load_all(runs_dir: Path | None, results_dir: Path | None) -> tuple[list[Resu
     for path in sorted(results_dir.glob("*.json")) if results_dir and results_dir.is_dir() else []:
         try:
             result = from_record(path)
-            found.setdefault(result.run_id, result)
+            found[result.run_id] = joined(found[result.run_id], result) if result.run_id in found else result
         except UsageError as error:
             unreadable.append(str(error))
     return list(found.values()), unreadable

@@ -1,0 +1,158 @@
+"""What explanations cost: the fast search of I-GOS and iGOS++ against the full one, and seconds against bare passes.
+
+    HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/explainers.py search [--net resnet44-all] [--images 50] \
+        [--cells 8]
+    HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/explainers.py time [--net resnet44-all] [--images 8] \
+        [--rounds 7]
+
+search: both searches of the same images with the same settings and points. Passes (a forward and backward pass counted
+as 2.5 forward ones, and counted alike), the objective of the masks that were found, looked at anew with the same noise
+for both (16 draws, none of them the searches' own), and insertion and deletion, paired, with 95 % intervals over the
+images (1,000 resamples). Targets: 0.40 of the passes, 1.01 of the objective, the loss in either area below 0.01.
+
+time: seconds of every explainer over those of as many bare passes, forward alone or with an input gradient, each at the
+fastest batch size; they take turns, medians are compared (target: 1.15). Nothing else may run meanwhile.
+"""
+
+import argparse
+import os
+import statistics
+from functools import partial
+
+import numpy as np
+import torch
+from attacks import NETS, bare, fastest_batch, images, network, seconds
+
+from harness.device import resolve
+from harness.evaluations.masked import both_ways
+from harness.explainers.igos import IGOS, IGOSPlusPlus, Masked
+from harness.explainers.mask_noise import Noise
+from harness.explainers.mask_objective import Objective
+from harness.explainers.masks import heat_of
+from harness.masking import blurred
+from harness.plugins import catalogue
+from harness.scores.insertion import counts, deletion, insertion
+
+BACKWARD = 2.5  # forward passes that a forward and backward pass costs
+DRAWS, FIRST_DRAW = 16, 10_000  # of noise that no search has drawn
+BATCH = 10
+SEARCHED = {"igos": IGOS, "igos_pp": IGOSPlusPlus}
+TIMED = ("saliency", "gradcam", "cam", "integrated_gradients", "smoothgrad", "occlusion", "lime", "rise", "mask",
+         "igos", "igos_p", "igos_pp")  # fmt: skip
+
+
+def interval(values: np.ndarray, over: np.ndarray | None = None) -> str:
+    """Return the mean of one value per image, or the ratio of two means, with its 95 % interval."""
+    draws = np.random.default_rng(1776).integers(len(values), size=(1000, len(values)))
+    below = 1.0 if over is None else over.mean()
+    each = values[draws].mean(1) / (1.0 if over is None else over[draws].mean(1))
+    low, high = np.quantile(each, [0.025, 0.975])
+    return f"{values.mean() / below:.4f} [{low:.4f}, {high:.4f}]"
+
+
+class Seen:
+    """The searches' results for some images: what their masks are worth, by a judge that is the same for both."""
+
+    def __init__(self, explainer: Masked, model: torch.nn.Module, x: torch.Tensor, target: torch.Tensor, cells: int):
+        baseline, seeds = blurred(x), torch.arange(len(x))
+        found = explainer.find(model, x, target, seeds=seeds, baseline=baseline)
+        objective = Objective(
+            model, x, baseline, target, explainer._terms(), 20, explainer._cost(x, cells), Noise(seeds, 0.045)
+        )
+        with torch.no_grad():
+            worth = [objective.value(found.masks, FIRST_DRAW + draw) for draw in range(DRAWS)]
+        shown, hidden = both_ways(
+            model, x, target, heat_of(explainer._final(found.masks), found.values), seeds, cells, at_once=32
+        )
+        count = counts(cells * cells)
+        self.columns = {
+            "forwards": found.forwards,
+            "backwards": found.backwards,
+            "objective": torch.stack(worth).mean(0),
+            "insertion": insertion(shown.double(), count, "protocol"),
+            "deletion": deletion(hidden.double(), count, "protocol"),
+        }
+
+
+def search(name: str, count: int, cells: int) -> None:
+    model, (x, _) = network(name), images(count)
+    with torch.no_grad():
+        target = model(x).argmax(1)
+    for title, kind in SEARCHED.items():
+        parts: dict[str, dict[str, list[torch.Tensor]]] = {"fast": {}, "full": {}}
+        for rows in torch.arange(count).split(BATCH):
+            for way, columns in parts.items():
+                seen = Seen(kind(cells=cells, search=way), model, x[rows], target[rows], cells)
+                for column, values in seen.columns.items():
+                    columns.setdefault(column, []).append(values)
+        fast, full = ({c: torch.cat(v).double().numpy() for c, v in columns.items()} for columns in parts.values())
+        cost = {way: f["forwards"] + BACKWARD * f["backwards"] for way, f in (("fast", fast), ("full", full))}
+        alike = {way: f["forwards"] + f["backwards"] for way, f in (("fast", fast), ("full", full))}
+        print(f"{name} {title}, {cells} cells, n = {count}")
+        for way, f in (("fast", fast), ("full", full)):
+            print(f"  {way}: {f['forwards'].mean():.0f} forward, {f['backwards'].mean():.0f} forward and backward; "
+                  f"objective {f['objective'].mean():.4f}, insertion {f['insertion'].mean():.4f}, deletion "
+                  f"{f['deletion'].mean():.4f}")  # fmt: skip
+        print(f"  passes, weighted: {interval(cost['fast'], cost['full'])}; alike: "
+              f"{interval(alike['fast'], alike['full'])}")  # fmt: skip
+        print(f"  objective, fast minus full: {interval(fast['objective'] - full['objective'])}; lower on "
+              f"{(fast['objective'] < full['objective']).sum()} of {count}")  # fmt: skip
+        print(f"  lost insertion: {interval(full['insertion'] - fast['insertion'])}; lost deletion: "
+              f"{interval(fast['deletion'] - full['deletion'])}", flush=True)  # fmt: skip
+
+
+def forward(model: torch.nn.Module, x: torch.Tensor) -> None:
+    with torch.no_grad():
+        model(x)
+
+
+def fastest_forward(model: torch.nn.Module, x: torch.Tensor) -> tuple[int, float]:
+    found = {}
+    for size in (1, 2, 4, 8, 16, 32, 64, 128):
+        part = x.repeat(-(-size // len(x)), 1, 1, 1)[:size].contiguous(memory_format=torch.channels_last)
+        forward(model, part)
+        found[size] = min(seconds(lambda part=part: forward(model, part)) for _ in range(5)) / size
+    best = min(found, key=found.__getitem__)
+    return best, found[best]
+
+
+def time(name: str, count: int, rounds: int) -> None:
+    model, (x, y) = network(name), images(count)
+    seeds = torch.arange(count)
+    parts = {}
+    for kind, size in (("forward", fastest_forward(model, x)[0]), ("backward", fastest_batch(model, x)[0])):
+        parts[kind] = x.repeat(-(-size // count), 1, 1, 1)[:size].contiguous(memory_format=torch.channels_last)
+    for title in TIMED:
+        call = partial(catalogue().load("explainer", title)(), model, x, y, seeds=seeds)
+        said = call()
+        ratios, times = [], []
+        for _ in range(rounds):
+            once = statistics.median(seconds(lambda: forward(model, parts["forward"])) for _ in range(3))
+            both = statistics.median(seconds(lambda: bare(model, parts["backward"])) for _ in range(3))
+            expected = said.forwards * once / len(parts["forward"]) + said.backwards * both / len(parts["backward"])
+            times.append(seconds(call) / count)
+            ratios.append(times[-1] / expected)
+        print(f"{name} {title:21} {said.forwards:7.0f} forward {said.backwards:7.0f} forward and backward  "
+              f"{statistics.median(times) * 1000:8.1f} ms per image  {statistics.median(ratios):.2f} x bare passes",
+              flush=True)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("search", "time"))
+    parser.add_argument("--net", choices=NETS, action="append")
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--cells", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    resolve("cpu")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    for name in options.net or ["resnet44-all"]:
+        if options.what == "search":
+            search(name, options.images or 50, options.cells)
+        else:
+            time(name, options.images or 8, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
