@@ -5,6 +5,8 @@ import json
 import pytest
 from support import REPOSITORY, TINY
 
+from harness.rows import cell
+
 SETS = [part for s in TINY for part in ("--set", s)]
 
 
@@ -63,7 +65,8 @@ def test_run_prints_a_table_and_what_to_type_next(harness, tiny_runs):
     assert code == 0
     for part in (
         "AUROC (macro)",
-        "cam: IoU > 0.3",
+        "IoU > 0.3",
+        "(centre: reference)",
         "baseline",
         "robust_fgsm",
         "harness report",
@@ -71,6 +74,10 @@ def test_run_prints_a_table_and_what_to_type_next(harness, tiny_runs):
         "95 %",
     ):
         assert part in out
+    line = next(line for line in out.splitlines() if line.startswith("robust_fgsm") and " cam " in line)
+    wanted = {"explainer": "cam", "class_name": "macro", "metric": "localisation_accuracy", "threshold": 0.3}
+    (row,) = [r for r in robust.rows if all(getattr(r, k) == v for k, v in wanted.items())]
+    assert cell(row.value, row.low, row.high) in line
     _, out, _ = harness(*command, "--json")
     runs = json.loads(out)
     assert [r["run"]["run_id"] for r in runs] == [baseline.run_id, robust.run_id]
