@@ -13,19 +13,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from tables import markdown, write_or_check
 
 from harness import stats
-from harness.metrics.scored import ScoreTable, means
+from harness.metrics.scored import ScoreTable, means, suffix
 from harness.metrics.summary import TABLES
 from harness.record import Result, StageResult, load_all, newest
 from harness.rows import Row, cell
+from harness.scores.insertion import counts
 
 PAGE = Path(__file__).with_suffix(".md")
 RESULTS = Path(__file__).parents[1] / "results"
-DATASET, EVALUATION = "imagenet_sample", "insertion_deletion"
+PHOTOS, EVALUATION = "imagenet_sample", "insertion_deletion"
 BASE = "igos_pp"  # what every other explainer is held against
 STEPS = 50  # of a curve, at most (protocol.md, 4)
 FEWEST = 10  # photos from which a difference gets a verdict
@@ -89,9 +92,18 @@ class Line:
 
 @cache
 def records() -> list[Result]:
-    """Return the records of the photos, by run."""
-    found = [r for r in load_all(None, RESULTS)[0] if r.info["dataset"]["name"] == DATASET]
-    return sorted(found, key=lambda r: r.run_id)
+    """Return the records in which iGOS++ was scored, those of the photos first."""
+    found = [
+        r for r in load_all(None, RESULTS)[0]
+        if any((s.info["evaluation"], s.info["explainer"]) == (EVALUATION, BASE) for s in r.stages)
+    ]  # fmt: skip
+    return sorted(found, key=lambda r: (r.info["dataset"]["name"] != PHOTOS, r.run_id))
+
+
+def network(result: Result) -> str:
+    """Return what the network of a record is called: its method and, where its weights were loaded, their file."""
+    spec = result.info["spec"]
+    return " ".join(filter(None, (spec["method"], spec.get("checkpoint"))))
 
 
 @cache
@@ -119,15 +131,14 @@ def lines() -> list[Line]:
 
 def boards() -> Iterator[tuple[str, list[Line]]]:
     """Yield a title and the lines of each record and resolution: explainers by name, reference rows last."""
-    places = sorted({(line.result.run_id, line.resolution) for line in lines()})
-    if not places:
-        sys.exit(f"no records with {EVALUATION} on {DATASET} in {RESULTS}. Publish them first.")
-    for run, resolution in places:
-        mine = [line for line in lines() if (line.result.run_id, line.resolution) == (run, resolution)]
-        model = mine[0].result.info["spec"]["model"]
-        size = mine[0].result.info["dataset"]["size"]
-        cells = "pixels" if resolution == size else "cells"
-        title = f"**{resolution} x {resolution} {cells}**, {model}, {size} px"
+    if not lines():
+        sys.exit(f"no records with {EVALUATION} of {BASE} in {RESULTS}. Publish them first.")
+    order = [r.run_id for r in records()]
+    for run, resolution in sorted({(order.index(line.result.run_id), line.resolution) for line in lines()}):
+        mine = [line for line in lines() if (line.result.run_id, line.resolution) == (order[run], resolution)]
+        dataset = mine[0].result.info["dataset"]
+        cells = "pixels" if resolution == dataset["size"] else "cells"
+        title = f"**{resolution} x {resolution} {cells}**, {network(mine[0].result)}, {dataset['name']}"
         yield title, sorted(mine, key=lambda line: (bool(line.stage.info["reference"]), line.name))
 
 
@@ -160,6 +171,8 @@ def published() -> dict[tuple[str, int, str], str]:
 
 def paper(line: Line, metric: str) -> str:
     """Return the poster's figure for an explainer at a resolution, an empty cell where it has none."""
+    if line.result.info["dataset"]["name"] != PHOTOS:
+        return ""
     return published().get((PUBLISHED.get(line.name, ""), line.resolution, metric), "")
 
 
@@ -171,11 +184,12 @@ def runs() -> str:
         stages = [s for s in result.stages if s.info["evaluation"] == EVALUATION]
         origin, info = result.info["provenance"], result.info
         found.append((
-            info["spec"]["method"], str(info["dataset"]["size"]), f"{info['dataset']['counts']['test']:,}",
+            network(result), info["dataset"]["name"], str(info["dataset"]["size"]),
+            f"{info['dataset']['counts']['test']:,}",
             cell(accuracy.value, accuracy.low, accuracy.high) if accuracy else "",
             str(len(stages)), ", ".join(sorted({s.info["device"] for s in stages})), origin["git"]["sha"][:7],
         ))  # fmt: skip
-    return markdown(("network", "px", "photos", "accuracy", "maps scored", "on", "made by"), found)
+    return markdown(("network", "dataset", "px", "test images", "accuracy", "maps scored", "on", "made by"), found)
 
 
 def scores() -> str:
@@ -266,7 +280,62 @@ def scoring(stage: StageResult) -> float:
     return 2.0 + sum(2 * (min(STEPS, r * r) - 1) for r in scored)
 
 
-TABLES_OF_PAGE = {"runs": runs, "scores": scores, "against": against, "passes": passes}
+def attacked() -> str:
+    """Return, of each explainer that was scored on images and on the same images attacked, how its insertion climbs.
+
+    Half-way: the share of the cells that are shown when the probability is first half-way from the blurred image's to
+    the whole one's, on the images where it rises at all.
+    """
+    found = []
+    for result in records():
+        for stage in newest(result.stages):
+            for clean, moved in pairs(stage):
+                frame = stage.read_samples()
+                table = TABLES[EVALUATION].from_frame(frame)
+                assert isinstance(table, ScoreTable)
+                sides = [table.conditions.index(c) for c in (moved, clean)]
+                share = [half_way(frame, c) for c in (moved, clean)]
+                areas = [table.values["normalised_insertion"][:, k] for k in sides]
+                cells = [text_of_pair(*both, table.clusters) for both in (areas, share)]
+                found.append((f"{network(result)}, {stage.info['explainer']}", f"{clean['resolution']}",
+                              str(int(np.isfinite(areas).all(0).sum())), *cells[0], *cells[1]))  # fmt: skip
+    top = ("map", "cells per side", "n", "normalised insertion, clean", "attacked", "difference",
+           "half-way at, clean", "attacked", "difference")  # fmt: skip
+    return markdown(top, found) if found else "No record has scored attacked images.\n"
+
+
+def pairs(stage: StageResult) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the conditions of a stage that differ by the attack alone: clean, attacked."""
+    if stage.info["evaluation"] != EVALUATION or stage.partial:
+        return
+    conditions = TABLES[EVALUATION].from_frame(stage.read_samples()).conditions
+    for moved in conditions:
+        clean = {**moved, "attack": "", "variant": "clean"}
+        if moved.get("variant") == "attacked":
+            yield next(c for c in conditions if {**c, "attack": ""} == clean), moved
+
+
+def half_way(frame: pd.DataFrame, condition: dict[str, Any]) -> stats.Floats:
+    """Return the share of cells at which insertion is first half-way, per image; NaN where it does not rise."""
+    count = counts(condition["resolution"] ** 2)
+    shares = []
+    for levels in frame[f"insertion_curve{suffix(condition)}"]:
+        curve = np.asarray(levels, float)
+        rises = len(curve) > 0 and curve[-1] > curve[0]
+        there = curve >= (curve[0] + curve[-1]) / 2 if rises else curve
+        shares.append(count[np.argmax(there)] / count[-1] if rises else np.nan)
+    return np.array(shares)
+
+
+def text_of_pair(moved: stats.Floats, clean: stats.Floats, clusters: stats.Floats) -> tuple[str, str, str]:
+    """Return both means over the images that have both, and their paired difference."""
+    both = np.isfinite(moved) & np.isfinite(clean)
+    found, p = stats.paired(lambda v, w: means(v[:, None], w)[:, 0], moved[both], clean[both], clusters[both])
+    signed = re.sub(r"^(?=\d)", "+", cell(*(float(x) for x in (found.value, found.low, found.high))))
+    return f"{clean[both].mean():.3f}", f"{moved[both].mean():.3f}", f"{signed}, p {float(p):.2g}"
+
+
+TABLES_OF_PAGE = {"runs": runs, "scores": scores, "against": against, "attacked": attacked, "passes": passes}
 
 if __name__ == "__main__":
     write_or_check(PAGE, TABLES_OF_PAGE, [RESULTS / f"{r.run_id}.json" for r in records()])

@@ -64,7 +64,7 @@ def test_tables(page, monkeypatch):
           stage("centre", 0.4, side=224))  # fmt: skip
     scores = page.scores()
     assert scores.startswith(
-        "**28 x 28 cells**, x, 224 px\n\n| explainer | cells of its map | n | insertion ↑ | deletion ↓"
+        "**28 x 28 cells**, zoo:x, imagenet_sample\n\n| explainer | cells of its map | n | insertion ↑ | deletion ↓"
     )
     mine = cells_of(scores, "igos_pp")
     assert mine[1:3] == ["28", "21"]
@@ -105,5 +105,28 @@ def test_a_map_too_coarse_for_a_resolution_has_no_line(page, monkeypatch):
 
 def test_no_records(page, monkeypatch):
     monkeypatch.setattr(page, "records", list)
-    with pytest.raises(SystemExit, match="no records with insertion_deletion on imagenet_sample"):
+    with pytest.raises(SystemExit, match="no records with insertion_deletion of igos_pp"):
         page.scores()
+
+
+def test_how_insertion_climbs_on_attacked_images(page, monkeypatch):
+    clean = stage("igos_pp", 0.7)
+    frame = clean.read_samples()
+    steep, late = [0] + [60000] * 50, [0] * 48 + [60000] * 3  # first shown cells tell all; the last three do
+    conditions = [{"attack": a, "variant": v, "resolution": 28} for a, v in (("", "clean"), ("ddn", "attacked"))]
+    from harness.metrics.insertion_deletion import InsertionDeletionTable
+    from harness.metrics.scored import suffix
+
+    ids = frame["id"].to_numpy(str)
+    values = {s: np.tile([0.9, 0.2], (21, 1)) for s in SCORES}
+    both = InsertionDeletionTable(ids, ids, values, conditions, task="multiclass",
+                                   extra={"map_cells": np.full(21, 28)}).to_frame()  # fmt: skip
+    for condition, curve in zip(conditions, (steep, late), strict=True):
+        both[f"insertion_curve{suffix(condition)}"] = [np.array(curve, np.uint16)] * 21
+    given(page, monkeypatch, StageResult("pair", clean.info, [], lambda: both))
+    cells = cells_of(page.attacked(), "zoo:x, igos_pp")
+    assert cells[1:5] == ["28", "21", "0.900", "0.200"]
+    assert cells[5].startswith("-0.700 [")
+    assert cells[6:8] == ["0.020", "0.960"]
+    flat = both.assign(**{f"insertion_curve{suffix(c)}": [np.full(51, 9, np.uint16)] * 21 for c in conditions[1:]})
+    assert np.isnan(page.half_way(flat, conditions[1])).all()
