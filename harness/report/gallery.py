@@ -18,7 +18,7 @@ from harness.store import write_bytes
 OTHERS = 3  # other runs shown beside a run
 FIXED = "fixed"
 ORDER = ("best", "worst", "median")
-ELSEWHERE = "insertion_deletion"  # its pictures have a section of their own
+MASKED = "insertion_deletion"  # a run's page has a section of its own for its pictures
 PICTURE = re.compile(r"[A-Za-z0-9][\w.-]*\.(png|jpg|jpeg|webp)", re.ASCII)
 
 Samples = dict[tuple[str, str], dict[str, Any]]  # (image, class) -> what is shown of it
@@ -152,8 +152,18 @@ def gallery(
 
 def pictured(result: Result) -> dict[str, StageResult]:
     """Return explainer -> the stage that holds its maps, by name; reference rows have none worth showing."""
+    return _stages(result, masked=False)
+
+
+def only_masked(result: Result) -> dict[str, StageResult]:
+    """Return explainer -> its stage of insertion and deletion, of those that have no other maps to show."""
+    others = pictured(result)
+    return {name: stage for name, stage in _stages(result, masked=True).items() if name not in others}
+
+
+def _stages(result: Result, masked: bool) -> dict[str, StageResult]:
     found = [s for s in newest(result.stages) if s.gallery and not is_reference(s)]
-    stages = {str(s.info.get("explainer", "")): s for s in found if s.info.get("evaluation") != ELSEWHERE}
+    stages = {str(s.info.get("explainer", "")): s for s in found if (s.info.get("evaluation") == MASKED) is masked}
     return {name: stages[name] for name in sorted(stages) if name}
 
 
@@ -167,6 +177,24 @@ def column(result: Result, explainer: str, pages: Mapping[str, str]) -> dict[str
 def fixed_samples(stage: StageResult, pictures: Pictures, base: str) -> Samples:
     """Return the samples of a stage that every run shows, by image and class."""
     return _fixed([_entry(e, stage, pictures, base) for e in stage.gallery if e.get("why") == FIXED])
+
+
+def masked_samples(stage: StageResult, pictures: Pictures, base: str) -> Samples:
+    """Return those of a stage of insertion and deletion, by image alone: the class is the model's choice.
+
+    Attacked images are left out: each model's are others.
+    """
+    kept = [e for e in stage.gallery if e.get("why") == FIXED and not str(e.get("variant")).startswith("attacked")]
+    return {(str(e.get("id")), ""): {**_entry(e, stage, pictures, base), "areas": _areas(e)} for e in kept}
+
+
+def _areas(entry: Mapping[str, Any]) -> str:
+    """Return both areas at the coarsest resolution that was scored, "" where one is missing."""
+    curve = next((c for c in entry.get("curves") or () if isinstance(c, Mapping)), {})
+    side, *areas = (curve.get(k) for k in ("resolution", "insertion_area", "deletion_area"))
+    if not all(isinstance(v, int | float) and math.isfinite(v) for v in (side, *areas)):
+        return ""
+    return f"insertion {areas[0]:.2f}, deletion {areas[1]:.2f} at {side} x {side} cells"
 
 
 def _fixed(entries: Sequence[dict[str, Any]]) -> Samples:

@@ -311,6 +311,200 @@ def test_examples_show_every_method_and_name_other_seeds(opened):
     assert not page.locator(".picture rect").first.is_visible()
 
 
+WHOLE = "none"
+
+
+def transforms(page, row="tr"):
+    """Return how image, maps and boxes are magnified, a set per row of the gallery."""
+    found = page.evaluate(
+        """(row) => [...document.querySelectorAll(row)].filter(r => r.querySelector('.zoom')).map(r =>
+            [...r.querySelectorAll('.picture img, .picture svg')].map(x => getComputedStyle(x).transform))""", row)  # fmt: skip
+    return [set(own) for own in found]
+
+
+def matrix(own):
+    """Return magnification and place of the upper left corner of a row whose pictures are magnified alike."""
+    (text,) = own
+    scale, *_, x, y = (float(v) for v in text.removeprefix("matrix(").removesuffix(")").split(","))
+    return scale, x, y
+
+
+@pytest.fixture
+def gallery(opened):
+    """Return the page of examples, with the first picture where the mouse reaches it."""
+    page = opened("examples")
+    page.locator("table.gallery .picture").first.scroll_into_view_if_needed()
+    return page
+
+
+def over(page, row, column, at=0.5):
+    """Put the mouse over a picture, `at` this share of its width and height, and return the place."""
+    box = page.locator("table.gallery tbody tr").nth(row).locator(".picture").nth(column).bounding_box()
+    place = box["x"] + at * box["width"], box["y"] + at * box["height"]
+    page.mouse.move(*place)
+    return place
+
+
+def turn(page, amount):
+    """Turn the wheel with Ctrl held."""
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, amount)
+    page.keyboard.up("Control")
+    page.wait_for_function("document.querySelector('.zoomed')")
+
+
+def test_ctrl_and_wheel_magnify_all_pictures_of_a_row_around_the_mouse(gallery):
+    assert transforms(gallery) == [{WHOLE}] * 4
+    over(gallery, 1, 3, at=0.25)
+    turn(gallery, -100)
+    first, own, *others = transforms(gallery)
+    assert [first, *others] == [{WHOLE}] * 3
+    scale, x, y = matrix(own)
+    assert 1.2 < scale < 1.4
+    assert [x, y] == pytest.approx([30 * (1 - scale)] * 2, abs=0.2)  # a quarter of 120 px stays where it is
+    box = gallery.locator("tbody tr").nth(1).locator("svg rect").first
+    width = float(box.evaluate("r => getComputedStyle(r).strokeWidth").removesuffix("px"))
+    assert width * scale == pytest.approx(2, abs=0.01)
+
+
+def test_the_wheel_alone_scrolls(gallery):
+    gallery.evaluate("window.scrollTo(0, 0)")
+    over(gallery, 0, 0)
+    gallery.mouse.wheel(0, 60)
+    gallery.wait_for_function("window.scrollY > 0")
+    assert transforms(gallery) == [{WHOLE}] * 4
+
+
+def test_dragging_moves_all_pictures_of_a_row_within_their_edges(gallery):
+    over(gallery, 0, 0)
+    for _ in range(6):
+        turn(gallery, -100)
+    before = matrix(transforms(gallery)[0])
+    x, y = over(gallery, 0, 2)
+    gallery.mouse.down()
+    gallery.mouse.move(x + 20, y - 10, steps=3)
+    scale, right, down = matrix(transforms(gallery)[0])
+    assert [scale, right, down] == pytest.approx([before[0], before[1] + 20, before[2] - 10], abs=0.1)
+    gallery.mouse.move(x + 2000, y, steps=3)
+    gallery.mouse.up()
+    assert matrix(transforms(gallery)[0])[1] == 0
+    gallery.mouse.move(x, y)
+    assert matrix(transforms(gallery)[0])[1] == 0, "nothing is held any more"
+    assert transforms(gallery)[1:] == [{WHOLE}] * 3
+
+
+def test_keys_magnify_move_and_go_back(gallery):
+    row = gallery.locator("tbody tr").nth(2)
+    plus = row.get_by_role("button", name="Zoom in on")
+    assert row.get_by_role("group").get_attribute("aria-label").startswith("Zoom of ")
+    whole = row.get_by_role("button", name="Whole pictures")
+    plus.focus()
+    scroll = gallery.evaluate("window.scrollY")
+    gallery.keyboard.press("Enter")
+    gallery.keyboard.press("+")
+    assert matrix(transforms(gallery)[2]) == pytest.approx((2.25, -75, -75))
+    gallery.keyboard.press("ArrowRight")
+    gallery.keyboard.press("ArrowDown")
+    gallery.keyboard.press("ArrowDown")
+    assert matrix(transforms(gallery)[2]) == pytest.approx((2.25, -87, -99))
+    assert gallery.get_by_role("status").inner_text() == (
+        "2.3 times, around 54 % from the left and 59 % from the top"
+    )  # fmt: skip
+    assert gallery.evaluate("window.scrollY") == scroll
+    gallery.keyboard.press("-")
+    assert matrix(transforms(gallery)[2])[0] == pytest.approx(1.5)
+    gallery.keyboard.press("Escape")
+    assert transforms(gallery) == [{WHOLE}] * 4
+    assert not whole.is_visible()
+    for _ in range(9):
+        gallery.keyboard.press("+")
+    assert matrix(transforms(gallery)[2])[0] == 16
+    whole.focus()
+    gallery.keyboard.press("Enter")
+    assert transforms(gallery) == [{WHOLE}] * 4
+    assert gallery.evaluate("document.activeElement.textContent") == "+", "the focus is not lost with its button"
+
+
+def test_one_place_in_all_rows_can_be_asked_for_and_paper_shows_everything(gallery):
+    gallery.locator(".zoom button").first.click()
+    gallery.get_by_label("zoom all rows alike").check()
+    assert len({matrix(own) for own in transforms(gallery)}) == 1
+    gallery.locator(".zoom button").nth(-3).click()
+    assert {matrix(own)[0] for own in transforms(gallery)} == {2.25}
+    gallery.emulate_media(media="print")
+    assert transforms(gallery) == [{WHOLE}] * 4
+    assert not gallery.locator(".zoom").first.is_visible()
+    gallery.emulate_media(media="screen")
+    gallery.keyboard.press("Escape")
+    assert transforms(gallery) == [{WHOLE}] * 4
+
+
+def test_pixels_are_squares_once_they_can_be_told_apart(gallery):
+    image = gallery.locator("tbody tr").first.locator(".picture img").first
+    style = "i => getComputedStyle(i).imageRendering"
+    gallery.locator(".zoom button").first.click()
+    image.evaluate("""image => new Promise(done => {
+        const canvas = Object.assign(document.createElement('canvas'), {width: 200, height: 200});
+        canvas.getContext('2d');
+        canvas.toBlob(blob => { image.onload = done; image.src = URL.createObjectURL(blob); });
+    })""")
+    for zoom in (1.5, 2.25, 3.375, 5.0625):
+        assert (image.evaluate(style) == "pixelated") == (zoom * 120 >= 2 * 200)
+        gallery.locator(".zoom button").first.click()
+    gallery.keyboard.press("Escape")
+    assert image.evaluate(style) == "auto"
+
+
+def test_two_fingers_magnify_around_their_middle(gallery):
+    x, y = over(gallery, 0, 1)
+    fingers = gallery.context.new_cdp_session(gallery)
+
+    def touch(kind, *places):
+        points = [{"x": px, "y": y, "id": i} for i, px in enumerate(places)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", x - 10, x + 10)
+    for apart in (12, 16, 20):
+        touch("touchMove", x - apart, x + apart)
+    touch("touchEnd")
+    gallery.wait_for_function("document.querySelector('.zoomed')")
+    scale, left, _ = matrix(transforms(gallery)[0])
+    assert 1.5 < scale <= 2.01
+    assert left == pytest.approx(60 * (1 - scale), abs=4)
+    assert gallery.evaluate("visualViewport.scale") == 1
+    assert transforms(gallery)[1:] == [{WHOLE}] * 3
+
+
+def test_the_cut_of_a_magnified_picture_stays_under_the_slider(opened):
+    page = opened("adversarial_explanations")
+    row = page.locator("[data-of=sample]:visible tbody tr").first
+    row.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.compare img')].filter(i => i.offsetParent && i.complete && i.naturalWidth).length > 3"
+    )
+    picture = row.locator(".compare").first
+    row.get_by_role("button", name="Zoom in on").click()
+    page.keyboard.press("ArrowRight")
+    page.locator("#shown").fill("0")
+    original = pixels(page, picture)
+    page.locator("#shown").fill("100")
+    changed = pixels(page, picture)
+    page.locator("#shown").fill("50")
+    assert pixels(page, picture) == [*original[:2], *changed[2:]]
+    assert all(a != b for a, b in zip(original, changed, strict=True))
+
+
+def test_a_run_s_own_choice_is_magnified_sample_by_sample(browser, site):
+    page = browser.new_page()
+    page.goto((site.index.parent / "runs" / "baseline-chestxray14-s0-000000000000.html").as_uri())
+    page.locator(".strip .zoom button").first.click()
+    first, *others = transforms(page, ".strip li")
+    assert matrix(first)[0] == 1.5
+    assert others
+    assert all(own == {WHOLE} for own in [*others, *transforms(page)])
+    page.close()
+
+
 def pixels(page, picture):
     """Return the colours of what is seen of a picture, in four places from left to right."""
     image = Image.open(io.BytesIO(picture.screenshot())).convert("RGB")

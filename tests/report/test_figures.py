@@ -240,7 +240,9 @@ def test_pictures_are_of_the_lowest_seed_and_the_same_samples(swept, tmp_path):
 
     results, _ = load_all(swept, None)
     board = board_of(*results)
-    figure = examples.figure(board, Pictures(tmp_path), PAGES, "p")
+    page = examples.figure(board, Pictures(tmp_path), PAGES, "p")
+    assert page["chosen"]["rows"] == []
+    figure = page["annotated"]
     assert [(g["name"], g["seed"], len(g["others"])) for g in figure["groups"]] == [
         ("baseline", 0, 1), ("robust_fgsm, epsilon = 0.001", 0, 0), ("robust_fgsm, epsilon = 0.01", 0, 1),
         ("robust_fgsm, epsilon = 0.1", 0, 0)]  # fmt: skip
@@ -253,6 +255,41 @@ def test_pictures_are_of_the_lowest_seed_and_the_same_samples(swept, tmp_path):
     assert [h["text"] for h in found["heads"]] == ["0 (baseline)", "0.001", "0.01", "0.1"]
     assert [(g["explainer"], len(g["rows"]), len(g["rows"][0]["cells"])) for g in found["galleries"]] == [
         ("cam", 4, 4), ("saliency", 4, 4)]  # fmt: skip
+
+
+def masked(run, explainer, folder, entries, evaluation="insertion_deletion"):
+    """Return a stage with a gallery whose pictures are there."""
+    for kind in ("image", "overlay"):
+        (folder / f"{kind}.png").write_bytes(kind.encode())
+    common = {"why": "fixed", "probability": 0.9, "positive": True, "image": "image.png", "overlay": "overlay.png"}
+    info = {"evaluation": evaluation, "explainer": explainer}
+    rows = [replace(ROW, run_id=run, method=run)]
+    return StageResult(f"{evaluation}-{explainer}", info, rows, dict, [{**common, **e} for e in entries], folder)
+
+
+def test_explainers_that_only_insertion_and_deletion_looked_at_are_shown_by_image(tmp_path):
+    curve = {"resolution": 7, "insertion_area": 0.625, "deletion_area": 0.25}
+    clean = {"id": "a", "class_name": "cat", "variant": "clean", "curves": [curve, {**curve, "resolution": 28}]}
+    first = [clean, {**clean, "class_name": "dog", "variant": "attacked"}, {**clean, "id": "b", "why": "best"}]
+    second = [{"id": "a", "class_name": "dog", "positive": False, "curves": [{**curve, "deletion_area": None}]}]
+    boxed = [{"id": "b", "class_name": "bird"}]
+    stages = {
+        "x": [masked("x", "cam", tmp_path, first), masked("x", "rise", tmp_path, first),
+              masked("x", "cam", tmp_path, boxed, "localisation")],
+        "y": [masked("y", "cam", tmp_path, second)],
+    }  # fmt: skip
+    runs = [replace(result(name, ROW, method=name), stages=own) for name, own in stages.items()]
+    figure = examples.figure(board_of(*runs), Pictures(tmp_path / "out"), PAGES, "p")
+    assert [c["explainer"] for c in figure["annotated"]["columns"]] == ["cam"]
+    assert [r["id"] for r in figure["annotated"]["rows"]] == ["b"]
+    chosen = figure["chosen"]
+    assert [(c["name"], c["explainer"]) for c in chosen["columns"]] == [("x", "rise"), ("y", "cam")]
+    (row,) = chosen[
+        "rows"
+    ]  # of one image, whatever class each model chose; none that is attacked or a run's own choice
+    assert [(c["class_name"], c["positive"], c["areas"]) for c in row["cells"]] == [
+        ("cat", True, "insertion 0.62, deletion 0.25 at 7 x 7 cells"), ("dog", False, "")]  # fmt: skip
+    assert figure["without"] == []
 
 
 def test_explanations_stand_by_image_and_by_run_partial_runs_as_well(explained, tmp_path):
