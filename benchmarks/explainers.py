@@ -3,7 +3,7 @@
     HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/explainers.py search [--net resnet44-all] [--images 50] \
         [--cells 8] [--points 20]
     HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/explainers.py time [--net resnet44-all] [--images 8] \
-        [--rounds 7]
+        [--rounds 7] [--explainer igos_pp]
 
 search: both searches of the same images with the same settings and points. Passes (a forward and backward pass counted
 as 2.5 forward ones, and counted alike), the objective of the masks that were found, looked at anew with the same noise
@@ -37,8 +37,12 @@ BACKWARD = 2.5  # forward passes that a forward and backward pass costs
 DRAWS, FIRST_DRAW = 16, 10_000  # of noise that no search has drawn
 BATCH = 10
 SEARCHED = {"igos": IGOS, "igos_pp": IGOSPlusPlus}
-TIMED = ("saliency", "gradcam", "cam", "integrated_gradients", "smoothgrad", "occlusion", "lime", "rise", "mask",
-         "igos", "igos_p", "igos_pp")  # fmt: skip
+FEW = {"iterations": 3, "points": 10}  # enough to time: all iterations cost alike
+TIMED = {
+    "saliency": {}, "gradcam": {}, "cam": {}, "integrated_gradients": {}, "smoothgrad": {}, "occlusion": {},
+    "lime": {"samples": 256}, "rise": {"masks": 256}, "mask": {"iterations": 30}, "igos": FEW, "igos_p": FEW,
+    "igos_pp": FEW,
+}  # fmt: skip
 
 
 def interval(values: np.ndarray, over: np.ndarray | None = None) -> str:
@@ -116,14 +120,16 @@ def fastest_forward(model: torch.nn.Module, x: torch.Tensor) -> tuple[int, float
     return best, found[best]
 
 
-def time(name: str, count: int, rounds: int) -> None:
+def time(name: str, count: int, rounds: int, only: list[str] | None) -> None:
     model, (x, y) = network(name), images(count)
     seeds = torch.arange(count)
     parts = {}
     for kind, size in (("forward", fastest_forward(model, x)[0]), ("backward", fastest_batch(model, x)[0])):
         parts[kind] = x.repeat(-(-size // count), 1, 1, 1)[:size].contiguous(memory_format=torch.channels_last)
-    for title in TIMED:
-        call = partial(catalogue().load("explainer", title)(), model, x, y, seeds=seeds)
+    for title, settings in TIMED.items():
+        if only and title not in only:
+            continue
+        call = partial(catalogue().load("explainer", title)(**settings), model, x, y, seeds=seeds)
         said = call()
         ratios, times = [], []
         for _ in range(rounds):
@@ -145,6 +151,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=8)
     parser.add_argument("--points", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--explainer", choices=TIMED, action="append")
     options = parser.parse_args()
     resolve("cpu")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -152,7 +159,7 @@ def main() -> None:
         if options.what == "search":
             search(name, options.images or 50, options.cells, options.points)
         else:
-            time(name, options.images or 8, options.rounds)
+            time(name, options.images or 8, options.rounds, options.explainer)
 
 
 if __name__ == "__main__":
