@@ -1,7 +1,7 @@
 """What explanations cost: the fast search of I-GOS and iGOS++ against the full one, and seconds against bare passes.
 
     HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/explainers.py search [--net resnet44-all] [--images 50] \
-        [--cells 8] [--points 20]
+        [--cells 8] [--points 20] [--l1 1] [--l2 20]
     HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/explainers.py time [--net resnet44-all] [--images 8] \
         [--rounds 7] [--explainer igos_pp]
 
@@ -18,6 +18,7 @@ import argparse
 import os
 import statistics
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,21 +79,22 @@ class Seen:
         }
 
 
-def search(name: str, count: int, cells: int, points: int) -> None:
+def search(name: str, count: int, only: list[str], **settings: Any) -> None:
     model, (x, _) = network(name), images(count)
     with torch.no_grad():
         target = model(x).argmax(1)
-    for title, kind in SEARCHED.items():
+    for title in only:
+        kind = SEARCHED[title]
         parts: dict[str, dict[str, list[torch.Tensor]]] = {"fast": {}, "full": {}}
         for rows in torch.arange(count).split(BATCH):
             for way, columns in parts.items():
-                seen = Seen(kind(cells=cells, points=points, search=way), model, x[rows], target[rows], cells)
+                seen = Seen(kind(search=way, **settings), model, x[rows], target[rows], settings["cells"])
                 for column, values in seen.columns.items():
                     columns.setdefault(column, []).append(values)
         fast, full = ({c: torch.cat(v).double().numpy() for c, v in columns.items()} for columns in parts.values())
         cost = {way: f["forwards"] + BACKWARD * f["backwards"] for way, f in (("fast", fast), ("full", full))}
         alike = {way: f["forwards"] + f["backwards"] for way, f in (("fast", fast), ("full", full))}
-        print(f"{name} {title}, {cells} cells, {points} points, n = {count}")
+        print(f"{name} {title}, {settings}, n = {count}")
         for way, f in (("fast", fast), ("full", full)):
             print(f"  {way}: {f['forwards'].mean():.0f} forward, {f['backwards'].mean():.0f} forward and backward; "
                   f"objective {f['objective'].mean():.4f}, insertion {f['insertion'].mean():.4f}, deletion "
@@ -150,6 +152,8 @@ def main() -> None:
     parser.add_argument("--images", type=int)
     parser.add_argument("--cells", type=int, default=8)
     parser.add_argument("--points", type=int, default=20)
+    parser.add_argument("--l1", type=float)
+    parser.add_argument("--l2", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--explainer", choices=TIMED, action="append")
     options = parser.parse_args()
@@ -157,7 +161,8 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     for name in options.net or ["resnet44-all"]:
         if options.what == "search":
-            search(name, options.images or 50, options.cells, options.points)
+            settings = {k: getattr(options, k) for k in ("cells", "points", "l1", "l2")}
+            search(name, options.images or 50, options.explainer or list(SEARCHED), **settings)
         else:
             time(name, options.images or 8, options.rounds, options.explainer)
 
