@@ -93,10 +93,11 @@ class Outcome:
         for result in self.results:
             for name, shown in self._explainers(result):
                 rows = [r for r in result.rows if r.explainer == name]
-                cells = [_cell(_pick(rows, "localisation_accuracy", threshold=LOCALISATION_T))] * located
-                cells += [_cell(_pick(rows, curve, resolution=grid)) for grid in grids for curve in CURVES]
-                if set(cells) - {"n/a"}:
-                    table.add_row(*self._named(result), shown, *cells)
+                for variant in sorted({"", *(r.variant for r in rows if r.metric in CURVES)}):
+                    cells = [_cell(_pick(rows, "localisation_accuracy", variant, threshold=LOCALISATION_T))] * located
+                    cells += [_cell(_pick(rows, curve, variant, resolution=grid)) for grid in grids for curve in CURVES]
+                    if set(cells) - {"n/a"}:
+                        table.add_row(*self._named(result), f"{shown} {variant}".strip(), *cells)
         return table
 
     def _explainers(self, result: Result) -> Iterator[tuple[str, str]]:
@@ -149,11 +150,11 @@ def _settings(result: Result) -> str:
     return next((row.settings for row in result.rows), "")
 
 
-def _pick(rows: Iterable[Row], metric: str, **more: Any) -> Row | None:
-    """Return the row over all classes, as they are, that has a value and is newest; None where no row is asked for."""
+def _pick(rows: Iterable[Row], metric: str, variant: str = "", **more: Any) -> Row | None:
+    """Return the row over all classes that has a value and is newest, else the newest; None where there is none."""
     found = [
         r for r in rows
-        if r.metric == metric and r.class_name in OVERALL and not r.variant
+        if r.metric == metric and r.class_name in OVERALL and r.variant == variant
         and all(getattr(r, k) == v for k, v in more.items())
     ]  # fmt: skip
     return next((r for r in reversed(found) if math.isfinite(r.value)), found[-1] if found else None)
