@@ -20,7 +20,8 @@ from harness.rows import INVALID, Row
 
 SUMMARY_CLASSES = ("macro", "all")
 FINISHED = "complete"
-OF_EACH_MODEL = ("insertion_deletion",)  # evaluations whose reference rows depend on the model: not a board's
+# Evaluations whose reference rows depend on the model: not a board's.
+OF_EACH_MODEL = ("insertion_deletion", "infidelity", "alignment")
 HEADLINE = 4  # columns of each evaluation and explainer that are shown before anyone asks for more
 DIGITS = 3
 MISSING = -1.0  # stands for None in keys, so that they can be sorted

@@ -65,6 +65,20 @@ def test_infidelity_and_sensitivity(figure, results):
     assert [c["text"] for c in line["cells"]] == [f"{wanted[0]:.3f}", f"{wanted[1]:.4f}", f"{wanted[2]:.3f}"]
 
 
+def test_a_reference_map_is_as_faithful_as_its_model_lets_it_be(figure, results):
+    lines = {x["name"]: x for x in figure["faithful"] if x["kind"] == "reference"}
+    shared = lines.pop("random_map")
+    assert shared["cells"][:2] == [None, None]
+    assert shared["cells"][2]["text"] == f"{value_of(results, 'trusted-0', 'max_sensitivity', 'random_map'):.3f}"
+    hostile = next(x for name, x in lines.items() if "img" in name)
+    assert hostile["name"].endswith("· random_map")
+    assert len(lines) == 2, "one of each series"
+    wanted = value_of(results, "trusted-2", "unexplained_change", "random_map")
+    assert wanted != value_of(results, "trusted-0", "unexplained_change", "random_map")
+    assert hostile["cells"][0]["text"] == f"{wanted:.3f}"
+    assert hostile["cells"][2] is None
+
+
 def test_the_matrix_has_correlations_above_and_overlaps_below(figure, results):
     matrix = next(m for m in figure["agreement"] if "img" in m["name"])
     assert matrix["names"] == ["cam", "saliency", "adversarial"]
@@ -94,7 +108,7 @@ def test_shortcuts(figure, results):
 def test_the_download_holds_every_number(figure, results):
     rows = [r for x in results if x.run_id == "trusted-2" for s in x.stages for r in s.rows
             if r.evaluation in trust.EVALUATIONS and r.explainer != "random_map"]  # fmt: skip
-    mine = [r for r in figure["records"] if "img" in r["name"]]
+    mine = [r for r in figure["records"] if "img" in r["name"] and r["kind"] == "run"]
     assert len(mine) == len(rows) > 60
     assert sorted(r["value"] for r in mine) == pytest.approx(sorted(r.value for r in rows), abs=1e-7)
     json.dumps(figure["records"], allow_nan=False)

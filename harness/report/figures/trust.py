@@ -6,12 +6,22 @@ After Adebayo 2018 (arXiv:1810.03292), Yeh 2019 (arXiv:1901.09392) and the poste
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.metrics.trust import EDGES, RANDOM
-from harness.report.boards import Board, ColumnKey, Line, digits_of
+from harness.report.boards import (
+    OF_EACH_MODEL,
+    Board,
+    ColumnKey,
+    Line,
+    board_key,
+    column_key,
+    digits_of,
+    is_reference,
+    newest,
+)
 from harness.report.figures.series import (
     SYMBOLS,
     Point,
@@ -87,7 +97,7 @@ def figure(board: Board, pages: Mapping[str, str]) -> dict[str, Any]:
     names = labels(series)
     settings = {e: settings_of(board, m) for e, m in _first_metrics(board).items()}
     lines = [x for i, (n, s) in enumerate(zip(names, series, strict=True)) for x in _explained(i, n, s, settings)]
-    references = _references(board, settings)
+    references = [*_references(board, settings), *_of_each_model(board, zip(names, series, strict=True), settings)]
     explainers = list(dict.fromkeys(x.explainer for x in lines if x.explainer))
     models = [x for x in lines if not x.explainer]
     mapped = [x for x in lines if x.explainer]
@@ -147,7 +157,7 @@ def _explained(number: int, name: str, s: Series, settings: Mapping[str, str]) -
 
 
 def _references(board: Board, settings: Mapping[str, str]) -> list[Explained]:
-    """Return the reference maps, as the board's first run has them."""
+    """Return the reference maps where they are the same for every model, as the board's first run has them."""
     found = []
     for name in sorted(board.references):
         cells = {k: c for k, c in board.references[name].items() if _wanted(k, settings)}
@@ -155,6 +165,22 @@ def _references(board: Board, settings: Mapping[str, str]) -> list[Explained]:
             points = {k: point([c.row]) for k, c in cells.items()}
             found.append(Explained(name, name, "reference", (), points, (), {}))
     return found
+
+
+def _of_each_model(
+    board: Board, named: Iterable[tuple[str, Series]], settings: Mapping[str, str]
+) -> Iterator[Explained]:
+    """Yield the reference maps of each series where they depend on the model, as its first seed has them."""
+    for name, s in named:
+        found: dict[str, dict[ColumnKey, Point]] = {}
+        for stage in newest(s.lines[0].result.stages):
+            if not is_reference(stage) or stage.info.get("evaluation") not in OF_EACH_MODEL:
+                continue
+            for row in stage.rows:
+                if board_key(row) == board.key and _wanted(column_key(row), settings):
+                    found.setdefault(row.explainer, {})[column_key(row)] = point([row])
+        for explainer, points in sorted(found.items()):
+            yield Explained(f"{name} · {explainer}", explainer, "reference", (), points, (), {})
 
 
 def _stage_infos(lines: Sequence[Line], explainer: str) -> dict[str, Mapping[str, Any]]:
