@@ -127,7 +127,7 @@ class Masked:
 
 
 @explainer("igos", source="Qi 2020, AAAI; Khorram 2021, arXiv:2012.15783: authors' program", needs_exact_cam=False,
-           reference=False)  # fmt: skip
+           reference=False, version=2)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class IGOS(Masked):
     """Smallest smooth mask under which the class is no longer seen, found by integrated gradients; heat = 1 - mask."""
@@ -160,7 +160,7 @@ class Bilateral(Masked):
 
 
 @explainer("igos_p", source="Khorram 2021, arXiv:2012.15783, Table 2: I-GOS + insertion (naive)", needs_exact_cam=False,
-           reference=False)  # fmt: skip
+           reference=False, version=2)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class IGOSPlus(Bilateral):
     """Smallest smooth mask that takes the class away and by itself brings it back; heat = 1 - mask.
@@ -171,7 +171,8 @@ class IGOSPlus(Bilateral):
     terms = (DELETION, INSERTION)
 
 
-@explainer("igos_pp", source="Khorram 2021, arXiv:2012.15783, Algorithm 1", needs_exact_cam=False, reference=False)
+@explainer("igos_pp", source="Khorram 2021, arXiv:2012.15783, Algorithm 1", needs_exact_cam=False,
+           reference=False, version=2)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class IGOSPlusPlus(Bilateral):
     """Two masks, one to delete and one to insert, tied together by their product; heat = 1 - product."""

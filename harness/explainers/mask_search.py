@@ -128,7 +128,8 @@ def fast_search(objective: Objective, masks: Tensor, *, iterations: int) -> Foun
     slope. It is taken where the objective falls below the largest of its last values by 1e-4 of what the gradient
     promises; what was seen there is then the next step's start, and cost nothing more. Where not, a shorter step is
     tried. All looks of a round share their noise, so that values can be compared, and the best point goes on to the
-    next round, with new noise: masks learn one round's by heart. An image that took no step in a round is done.
+    next round, with new noise: masks learn one round's by heart. An image that took no step in a round, and of which
+    none is left that would move it, is done.
     """
     found, looks = Found.start(masks), LOOKS * iterations
     everyone = torch.arange(len(masks), device=masks.device)
@@ -145,7 +146,7 @@ def fast_search(objective: Objective, masks: Tensor, *, iterations: int) -> Foun
 
 
 def _round(objective: Objective, rows: Tensor, going: Tensor, length: Tensor, found: Found, looks: int) -> Tensor:
-    """Search from the masks found of the images `rows` (b,) on; return which of them took a step (b,).
+    """Search from the masks found of the images `rows` (b,) on; return which of them took a step, or still may (b,).
 
     `length` (B,) is what each image's next step will be, 0 before its first; it is kept up to date.
     """
@@ -154,7 +155,7 @@ def _round(objective: Objective, rows: Tensor, going: Tensor, length: Tensor, fo
     found.values[rows] = torch.where(going, value, found.values[rows])
     first = FIRST / gradient.flatten(1).abs().amax(1).clamp(min=TINY)
     length[rows] = torch.where(length[rows] > 0, length[rows], first)
-    took = torch.zeros_like(found.values)
+    took, left = torch.zeros_like(found.values), torch.zeros(len(found.values), dtype=torch.bool, device=rows.device)
     at = _State(objective, rows, found.masks[rows], gradient, value[:, None].repeat(1, MEMORY), length[rows], going)
     for _ in range(1, looks):
         step = moved(at.masks, at.gradient, at.length) - at.masks
@@ -166,7 +167,8 @@ def _round(objective: Objective, rows: Tensor, going: Tensor, length: Tensor, fo
         at = _looked(at, step, found)
         took += found.lengths[-1]
         length[at.rows] = at.length
-    return took[rows] > 0
+    left[at.rows] = at.going  # of those that the looks of a round were too few for
+    return (took[rows] > 0) | left[rows]
 
 
 def _looked(at: _State, step: Tensor, found: Found) -> _State:

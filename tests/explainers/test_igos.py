@@ -1,5 +1,7 @@
 """Explainers that look for a mask: closed forms on linear models, every image by itself, and nothing left behind."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -100,6 +102,16 @@ def test_fast_stops_where_nothing_is_worth_its_cost():
     found = fast_search(o, torch.ones(1, 1, 6, 6).double(), iterations=10)
     assert (found.masks == 1).all()
     assert found.backwards.tolist() == [o.passes]
+
+
+def test_fast_goes_on_where_a_rounds_looks_were_all_too_far():
+    o, _ = linear()
+    o = replace(o, cost=Cost(0.2, 100.0), noise=Noise(o.noise.seeds, 1e-9))
+    start = torch.ones(1, 1, 6, 6).double()
+    found = fast_search(o, start, iterations=10)
+    assert not any(found.lengths[: mask_search.ROUND - 1]), "these steps would all have been too long"
+    assert (found.masks < 1).any()
+    assert o.value(found.masks, 0) < o.value(start, 0)
 
 
 def test_images_that_are_done_are_left_out_and_change_nothing(model, x, monkeypatch):
