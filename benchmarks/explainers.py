@@ -112,21 +112,11 @@ def forward(model: torch.nn.Module, x: torch.Tensor) -> None:
         model(x)
 
 
-def fastest_forward(model: torch.nn.Module, x: torch.Tensor) -> tuple[int, float]:
-    found = {}
-    for size in (1, 2, 4, 8, 16, 32, 64, 128):
-        part = x.repeat(-(-size // len(x)), 1, 1, 1)[:size].contiguous(memory_format=torch.channels_last)
-        forward(model, part)
-        found[size] = min(seconds(lambda part=part: forward(model, part)) for _ in range(5)) / size
-    best = min(found, key=found.__getitem__)
-    return best, found[best]
-
-
 def time(name: str, count: int, rounds: int, only: list[str] | None) -> None:
     model, (x, y) = network(name), images(count)
     seeds = torch.arange(count)
     parts = {}
-    for kind, size in (("forward", fastest_forward(model, x)[0]), ("backward", fastest_batch(model, x)[0])):
+    for kind, size in (("forward", fastest_batch(model, x, forward)[0]), ("backward", fastest_batch(model, x)[0])):
         parts[kind] = x.repeat(-(-size // count), 1, 1, 1)[:size].contiguous(memory_format=torch.channels_last)
     for title, settings in TIMED.items():
         if only and title not in only:
