@@ -75,7 +75,8 @@ def test_run_prints_a_table_and_what_to_type_next(harness, tiny_runs):
     ):
         assert part in out
     line = next(line for line in out.splitlines() if line.startswith("robust_fgsm") and " cam " in line)
-    wanted = {"explainer": "cam", "class_name": "macro", "metric": "localisation_accuracy", "threshold": 0.3}
+    wanted = {"explainer": "cam", "class_name": "macro", "metric": "localisation_accuracy", "threshold": 0.3,
+              "variant": ""}  # fmt: skip
     (row,) = [r for r in robust.rows if all(getattr(r, k) == v for k, v in wanted.items())]
     assert cell(row.value, row.low, row.high) in line
     _, out, _ = harness(*command, "--json")
