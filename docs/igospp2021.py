@@ -80,6 +80,11 @@ class Line:
         return " ".join([explainer, *changed])
 
     @property
+    def rank(self) -> tuple[int, int]:
+        """Return what decides between stages of the same explainer; the larger one counts."""
+        return -self.side, len(self.table.ids)
+
+    @property
     def rows(self) -> list[Row]:
         """Return the rows at this resolution, of the protocol's own variant."""
         return [r for r in self.stage.rows if r.resolution == self.resolution and not r.variant]
@@ -110,7 +115,8 @@ def network(result: Result) -> str:
 def lines() -> list[Line]:
     """Return what was scored by the protocol: of each record, explainer and resolution one line.
 
-    Of several stages that of the coarsest map counts, which was made for the resolution; among equals the newest.
+    Of several stages that of the coarsest map counts, which was made for the resolution; among equals that of the most
+    photos, so that a part of them hides no other, and then the newest.
     """
     found: dict[tuple[str, int, str], Line] = {}
     for result in records():
@@ -124,7 +130,7 @@ def lines() -> list[Line]:
                 if condition.get("variant") or not line.known:
                     continue
                 key = (result.run_id, line.resolution, line.name)
-                if key not in found or line.side <= found[key].side:
+                if key not in found or line.rank >= found[key].rank:
                     found[key] = line
     return list(found.values())
 

@@ -90,6 +90,14 @@ def test_the_map_made_for_a_resolution_counts_and_the_newest(page, monkeypatch):
     assert cells_of(page.passes(), "7 x 7 cells, igos_pp")[3] == "98"
 
 
+def test_a_newer_stage_of_fewer_photos_hides_none(page, monkeypatch):
+    given(page, monkeypatch, stage("igos_pp", 0.7), stage("centre", 0.4, side=224, created="1"),
+          stage("centre", 0.9, side=224, n=4, created="2"))  # fmt: skip
+    _, _, n, insertion, *_ = cells_of(page.scores(), "*centre*")
+    assert n == "21"
+    assert insertion.startswith("0.410 ["), "the mean of 0.400 to 0.420"
+
+
 def test_few_photos_get_no_verdict_and_only_common_ones_are_compared(page, monkeypatch):
     given(page, monkeypatch, stage("igos_pp", 0.7), stage("rise", 0.5, n=4), stage("gradcam", 0.6, n=12))
     against = page.against()
