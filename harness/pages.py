@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.draws import user_cache
 from harness.errors import HarnessError, NothingMeasured
-from harness.report.draws import user_cache
 from harness.report.markdown import leaderboard
 from harness.report.site import build
 from harness.store import write_bytes

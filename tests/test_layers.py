@@ -12,7 +12,21 @@ PACKAGE = Path(harness.__file__).parent
 ROOT = PACKAGE.parent
 
 BANDS = [
-    {"errors", "rows", "config", "rng", "plugins", "stats", "store", "record", "provenance", "console", "metrics"},
+    {
+        "errors",
+        "rows",
+        "columns",
+        "config",
+        "rng",
+        "plugins",
+        "stats",
+        "store",
+        "record",
+        "provenance",
+        "console",
+        "metrics",
+        "draws",
+    },
     {"types", "tasks", "device", "recipe", "masking", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},
     {"fit", "evaluations", "api"},

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from harness import stats
+from harness.columns import ColumnKey
+from harness.draws import Draws, draws_of
 from harness.errors import HarnessError
-from harness.report.boards import Board, Cell, ColumnKey
-from harness.report.draws import Draws, draws_of
+from harness.report.boards import Board, Cell
 
 ALPHA = 0.05
 UNRANKED = (  # variants that measure no merit of a run (protocol.md, 2 to 5), or on images that depend on it

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.columns import board_key
 from harness.metrics.tables import THRESHOLDS
 from harness.record import Result
 from harness.report import charts
-from harness.report.boards import SUMMARY_CLASSES, board_key, digits_of, is_reference, newest, status
+from harness.report.boards import SUMMARY_CLASSES, digits_of, is_reference, newest, status
 from harness.report.figures.areas import GOALS, summed
 from harness.report.table import badges
 from harness.report.unfinished import ADVICE, command

@@ -11,12 +11,12 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from harness.draws import user_cache
 from harness.errors import UsageError
 from harness.plugins import checkout_folder
 from harness.record import Result, load_all
 from harness.report import gallery, literature, runpage
 from harness.report.boards import Board, boards
-from harness.report.draws import user_cache
 from harness.report.figures import (
     adversarial_explanations,
     classes,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from harness import stats
+from harness.draws import Draws
 from harness.metrics.auroc import auroc
 from harness.record import from_run
 from harness.report.boards import Board, boards
-from harness.report.draws import Draws
 from harness.report.ranks import few_seeds, grouped, rank_board, rank_column
 
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.columns import MISSING, ColumnKey
 from harness.metrics.cells import ALL, MACRO
 from harness.metrics.robustness import RobustnessTable
 from harness.record import StageResult
-from harness.report.boards import MISSING, ColumnKey, Line, digits_of
+from harness.report.boards import Line, digits_of
 from harness.report.charts import DASHES
 from harness.report.figures.attacked import Band, Place, Steps
 from harness.report.figures.series import Point, Series, published_record, record

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.boards import MISSING, Board, ColumnKey
+from harness.columns import MISSING, ColumnKey
+from harness.report.boards import Board
 from harness.report.figures.series import (
     HOLLOW,
     MACRO,

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.columns import ColumnKey
 from harness.errors import UsageError
 from harness.metrics.cells import ALL, MACRO
 from harness.metrics.robustness import RobustnessTable
 from harness.record import StageResult
-from harness.report.boards import Board, ColumnKey, Line
+from harness.report.boards import Board, Line
 from harness.report.figures.areas import (
     AUROC,
     CLEAN,

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.boards import DIGITS, Board, ColumnKey, Line
+from harness.columns import ColumnKey
+from harness.report.boards import DIGITS, Board, Line
 from harness.report.literature import Published, System
 from harness.rows import INVALID, Row, cell
 

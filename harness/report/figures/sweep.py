@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.columns import MISSING, ColumnKey
 from harness.record import Result
-from harness.report.boards import MISSING, SUMMARY_CLASSES, Board, ColumnKey, Line
+from harness.report.boards import SUMMARY_CLASSES, Board, Line
 from harness.report.figures.series import SYMBOLS, Point, Series, plain, record, series_of
 from harness.report.gallery import Pictures, Samples, fixed_samples, pictured, rows_of
 from harness.report.names import chart_text

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.columns import board_key, column_key
 from harness.metrics.trust import EDGES, RANDOM
 from harness.report.boards import (
     OF_EACH_MODEL,
     Board,
     ColumnKey,
     Line,
-    board_key,
-    column_key,
     digits_of,
     is_reference,
     newest,

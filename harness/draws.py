@@ -15,10 +15,10 @@ import pandas as pd
 import platformdirs
 
 from harness import stats
+from harness.columns import MISSING, ColumnKey
 from harness.metrics import cells as layout
 from harness.metrics.summary import TABLES, builtin, joint
 from harness.record import StageResult
-from harness.report.boards import MISSING, ColumnKey
 from harness.store import write_bytes
 
 
