@@ -1,7 +1,8 @@
 """Which numbers may stand beside each other: the keys of boards and columns, and of differences between results.
 
 A board holds the rows of equal dataset, dataset settings, split, size, profile and protocol version; a column those of
-equal evaluation, evaluation settings, metric, explainer, attack, variant, class, threshold, resolution and radius.
+equal evaluation, evaluation settings, metric, explainer and its settings, attack, variant, class, threshold,
+resolution and radius.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class ColumnKey:
     evaluation_settings: str
     metric: str
     explainer: str
+    explainer_settings: str
     attack: str
     variant: str
     class_name: str
@@ -48,10 +50,15 @@ class ColumnKey:
     resolution: int
     radius: float
 
+    @property
+    def map(self) -> str:
+        """Return the explainer with those of its settings that were changed: two of them are two maps."""
+        return f"{self.explainer} ({self.explainer_settings})" if self.explainer_settings else self.explainer
+
     def details(self, *, with_explainer: bool = True) -> str:
         """Return what tells the column from others of the same metric, as text."""
         parts = [
-            self.explainer if with_explainer else "",
+            self.map if with_explainer else "",
             self.attack,
             self.variant,
             self.class_name,
@@ -80,6 +87,7 @@ def column_key(row: Row) -> ColumnKey:
         row.evaluation_settings,
         row.metric,
         row.explainer,
+        row.explainer_settings,
         row.attack,
         row.variant,
         row.class_name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from harness.errors import UsageError
-from harness.rows import Row, from_json
+from harness.rows import SCHEMA_VERSION, Row, from_json
 from harness.store import RunFolder, Stage, read_json, runs, write_bytes, write_json
 
 RECORD_SCHEMA = 1
@@ -93,8 +93,8 @@ def from_run(run: RunFolder) -> Result:
 
     def stage_result(stage: Stage) -> StageResult:
         pictures = stage.folder / "gallery"
-        return StageResult(stage.folder.name, stage.info, stage.rows(), stage.samples, stage.gallery(),
-                           pictures if pictures.is_dir() else None)  # fmt: skip
+        return StageResult(stage.folder.name, stage.info, _upgraded(stage.info, stage.rows()), stage.samples,
+                           stage.gallery(), pictures if pictures.is_dir() else None)  # fmt: skip
 
     history = run.fit / "history.jsonl"
     lines = history.read_text().splitlines() if history.exists() else []
@@ -118,7 +118,10 @@ def from_record(path: Path) -> Result:
             )
         run, stages, history = content["run"], content["stages"], content["history"]
         str(run["run_id"])
-        parsed = [(s["name"], s["info"], [from_json(r) for r in s["rows"]], list(s["columns"])) for s in stages]
+        parsed = [
+            (s["name"], s["info"], _upgraded(s["info"], [from_json(r) for r in s["rows"]]), list(s["columns"]))
+            for s in stages
+        ]
     except (KeyError, TypeError) as error:
         raise UsageError(f"{path}: not a record of harness (no {error}). Publish the run again.") from None
 
@@ -135,6 +138,15 @@ def from_record(path: Path) -> Result:
 
     found = [StageResult(name, stage_info, rows, reader(name, columns)) for name, stage_info, rows, columns in parsed]
     return Result(run, found, path, published=True, history=history)
+
+
+def _upgraded(info: Mapping[str, Any], rows: list[Row]) -> list[Row]:
+    """Return the rows of a stage as the present schema has them. Version 1 left the explainer's settings to `info`."""
+    if all(row.schema_version == SCHEMA_VERSION for row in rows):
+        return rows
+    mine = [s for s in info["settings"] if s["component"] == f"explainer {info['explainer']}"]
+    text = ", ".join(f"{s['name']}={s['value']}" for s in mine if s["set_by"] in ("config", "--set"))
+    return [replace(row, explainer_settings=text, schema_version=SCHEMA_VERSION) for row in rows]
 
 
 def write_record(result: Result, folder: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no explainer_settings
 PROTOCOL_VERSION = 1
 
 NOTES: dict[str, str] = {
@@ -59,6 +59,7 @@ class Row:
     settings: str = _f("settings of the method that differ from its defaults, as text", default="")
     seed: int = _f("seed of the run")
     explainer: str = _f("name of the explainer; empty where none is involved", default="")
+    explainer_settings: str = _f("settings of the explainer that differ from its defaults, as text", default="")
     attack: str = _f("name of the attack; empty where none is involved", default="")
     variant: str = _f("variant or mode of the metric; empty for the protocol's default", default="")
     class_name: str = _f("class, or `macro` (mean over the classes that could be scored), or `all`", default="all")

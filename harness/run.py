@@ -288,7 +288,8 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
 
 def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scored) -> list[Row]:
     plan, spec = work.plan, work.plan.spec
-    attacks = [f"{name}({p.changed})" for name, p in plan.attacks_of(part).items() if p.changed]
+    used = {**plan.attacks_of(part), **plan.explainers_of(part)}
+    others = [f"{name}({p.changed})" for name, p in used.items() if p.changed]
     flags = [*scored.flags, *work.prepared.index.notes]
     flags += ["partial"] if spec.limit is not None else []
     flags += ["loaded"] if weights_of(plan) or (finished(work.folder.fit) or {}).get("loaded") else []
@@ -303,12 +304,13 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
         "split": "cross_fitted" if work.prepared.index.crossfitted else "test",
         "size": plan.data.size,
         "profile": spec.profile,
-        "evaluation_settings": ", ".join(filter(None, (part.changed, *attacks))),
+        "evaluation_settings": ", ".join(filter(None, (part.changed, *others))),
         "method": spec.method,
         "model": plan.model.component.name,
         "settings": ", ".join(filter(None, (plan.method.changed, plan.model.changed, loaded))),
         "seed": spec.seed,
         "explainer": explainer.component.name if explainer else "",
+        "explainer_settings": explainer.changed if explainer else "",
         "flags": tuple(flags),
     }
     metrics = [c for c in plan.catalogue.of("metric") if c.options.get("evaluation") == part.component.name]

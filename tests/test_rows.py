@@ -27,11 +27,11 @@ rows = st.builds(
     Row,
     run_id=st.text(), evaluation=st.text(), evaluation_key=st.text(), metric=st.text(), dataset=st.text(),
     dataset_settings=st.text(), split=st.text(), size=st.integers(), profile=st.text(), evaluation_settings=st.text(),
-    method=st.text(), model=st.text(), settings=st.text(), seed=st.integers(), explainer=st.text(), attack=st.text(),
-    variant=st.text(), class_name=st.text(), threshold=numbers, resolution=st.none() | st.integers(), radius=numbers,
+    method=st.text(), model=st.text(), settings=st.text(), seed=st.integers(), explainer=st.text(),
+    explainer_settings=st.text(), attack=st.text(), variant=st.text(), class_name=st.text(), threshold=numbers, resolution=st.none() | st.integers(), radius=numbers,
     value=st.just(math.nan) | finite, low=st.just(math.nan) | finite, high=st.just(math.nan) | finite,
     n=st.integers(), n_missing=st.integers(), reason=st.text(), unit=st.text(), higher_is_better=st.booleans(),
-    flags=st.lists(st.text()).map(tuple), schema_version=st.just(1), protocol_version=st.just(1),
+    flags=st.lists(st.text()).map(tuple), schema_version=st.just(2), protocol_version=st.just(1),
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -105,7 +105,7 @@ class Board:
 
 
 def _with_explainer(key: ColumnKey, explainer: str) -> ColumnKey:
-    return ColumnKey(**{**key.__dict__, "explainer": explainer})
+    return replace(key, explainer=explainer, explainer_settings="")
 
 
 def status(result: Result) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.columns import board_key
+from harness.columns import BoardKey, ColumnKey, board_key, column_key
 from harness.metrics.tables import THRESHOLDS
 from harness.record import Result
 from harness.report import charts
@@ -19,14 +19,12 @@ from harness.rows import Row, cell
 PER_CLASS_METRICS = 8  # columns of the per-class table at most, by the order of the rows
 
 
-def rows_by_kind(result: Result) -> dict[tuple[Any, ...], Row]:
+def rows_by_kind(result: Result) -> dict[tuple[BoardKey, ColumnKey], Row]:
     """Return the rows of a result, the newest of each kind."""
-    found: dict[tuple[Any, ...], Row] = {}
+    found: dict[tuple[BoardKey, ColumnKey], Row] = {}
     for stage in newest(result.stages):
         for row in stage.rows:
-            kind = (board_key(row), row.evaluation, row.evaluation_settings, row.metric, row.explainer, row.attack,
-                    row.variant, row.class_name, row.threshold, row.resolution, row.radius)  # fmt: skip
-            found[kind] = row
+            found[board_key(row), column_key(row)] = row
     return found
 
 

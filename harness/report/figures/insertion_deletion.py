@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from harness import stats
+from harness.columns import column_key
 from harness.metrics.cells import Floats
 from harness.record import StageResult
 from harness.report.boards import Board, Line, is_reference, newest
@@ -117,7 +118,7 @@ def drawn_of(number: int, name: str, series: Series, settings: str) -> list[Draw
     """Return what a series was scored with under these settings: its explainers, then its reference maps."""
     found: dict[tuple[str, str], Drawn] = {}
     for line in series.lines:
-        latest = {str(s.info.get("explainer", "")): s for s in stages_of(line)
+        latest = {column_key(s.rows[0]).map: s for s in stages_of(line)
                   if s.rows[0].evaluation_settings == settings}  # fmt: skip
         for explainer, stage in latest.items():
             met: set[str] = set()

@@ -84,7 +84,7 @@ def curves_of(points: Mapping[ColumnKey, Point], settings: str) -> dict[str, dic
     found: dict[str, dict[Place, Curve]] = {}
     for key, p in points.items():
         if key.metric == METRIC and key.threshold != MISSING and key.evaluation_settings == settings:
-            places = found.setdefault(key.explainer, {})
+            places = found.setdefault(key.map, {})
             places.setdefault((key.variant, key.class_name), {})[key.threshold] = p
     return {e: found[e] for e in sorted(found)}
 

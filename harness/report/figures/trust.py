@@ -145,11 +145,11 @@ def _wanted(key: ColumnKey, settings: Mapping[str, str]) -> bool:
 def _explained(number: int, name: str, s: Series, settings: Mapping[str, str]) -> list[Explained]:
     """Return what a series has of each explainer; under "" what is of the model, or of several explainers."""
     points = {k: p for k, p in s.points().items() if _wanted(k, settings)}
-    explainers = sorted({k.explainer for k in points})
+    explainers = sorted({k.map for k in points})
     return [
         Explained(
             name, e, number, (f"series-{number}", *([f"explainer-{e}"] if e else [])),
-            {k: p for k, p in points.items() if k.explainer == e}, _stages(s.lines, e), _passes(s.lines, e),
+            {k: p for k, p in points.items() if k.map == e}, _stages(s.lines, e), _passes(s.lines, e),
         )
         for e in explainers
     ]  # fmt: skip
@@ -184,7 +184,7 @@ def _of_each_model(
 
 def _stage_infos(lines: Sequence[Line], explainer: str) -> dict[str, Mapping[str, Any]]:
     """Return evaluation -> info of the stage of one explainer, of the first seed."""
-    return {k.evaluation: c.stage.info for x in lines[:1] for k, c in x.cells.items() if k.explainer == explainer}
+    return {k.evaluation: c.stage.info for x in lines[:1] for k, c in x.cells.items() if k.map == explainer}
 
 
 def _stages(lines: Sequence[Line], explainer: str) -> tuple[str, ...]:
