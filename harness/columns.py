@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from harness.rows import Row
 
 MISSING = -1.0  # stands for None in keys, so that they can be sorted
+UNRANKED = (  # variants that measure no merit of a run (protocol.md, 2 to 5), or on images that depend on it
+    "chance", "at_half", "before", "after", "gain", "reached", "original", "blurred", "clean", "attacked",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, order=True)

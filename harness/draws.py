@@ -21,6 +21,8 @@ from harness.metrics.summary import TABLES, builtin, joint
 from harness.record import StageResult
 from harness.store import write_bytes
 
+AGREEMENT = 5e-4  # a stored value further than this from its own samples is not theirs
+
 
 @dataclass(frozen=True)
 class Draws:

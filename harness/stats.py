@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ Statistic = Callable[[Any, Floats], Floats]
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+NORMAL = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)  # standard errors from the value to the ends of its interval
 MAX_UNDEFINED = 0.05  # above this share of undefined replicates the interval is NaN
 SEED = 20190510  # fixed, so that any two runs are resampled alike and their intervals repeat
 CHUNK = 64  # replicates handed to a statistic at once; bounds memory, changes no draw

@@ -26,6 +26,7 @@ BANDS = [
         "console",
         "metrics",
         "draws",
+        "paired",
     },
     {"types", "tasks", "device", "recipe", "masking", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},

@@ -15,16 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from harness import stats
-from harness.columns import ColumnKey
-from harness.draws import Draws, draws_of
+from harness.columns import UNRANKED, ColumnKey
+from harness.draws import AGREEMENT, Draws, draws_of
 from harness.errors import HarnessError
 from harness.report.boards import Board, Cell
 
 ALPHA = 0.05
-UNRANKED = (  # variants that measure no merit of a run (protocol.md, 2 to 5), or on images that depend on it
-    "chance", "at_half", "before", "after", "gain", "reached", "original", "blurred", "clean", "attacked",
-)  # fmt: skip
-AGREEMENT = 5e-4  # a stored value further than this from its own samples is not theirs
 
 
 @dataclass(frozen=True)
