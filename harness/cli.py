@@ -270,13 +270,48 @@ def report(runs_dir: Path, results_dir: Path, out: Path, leaderboard: Path, chec
 @click.option("--to", "results_dir", type=PATH, default=Path("results"), show_default=True, help="Folder of records.")
 @click.option("--allow-dirty", is_flag=True, help="Publish although the code had uncommitted changes.")
 @click.option("--overwrite", is_flag=True, help="Put the run in place of a record of other weights.")
+@click.option("--spread", is_flag=True, help="Store how its numbers scatter over five or more seeds, for `check`.")
 @runs_dir_option
-def publish(run_id: str, results_dir: Path, allow_dirty: bool, overwrite: bool, runs_dir: Path) -> None:
+def publish(run_id: str, results_dir: Path, runs_dir: Path, allow_dirty: bool, overwrite: bool, spread: bool) -> None:
     """Write a run's record (rows and per-sample scores, no images) for others to compare with.
 
     A record of the same weights keeps what only it has measured.
     """
     from harness import publish as publishing
 
-    path = publishing.publish(run_id, runs_dir, results_dir, allow_dirty=allow_dirty, overwrite=overwrite)
+    path = publishing.publish(
+        run_id, runs_dir, results_dir, allow_dirty=allow_dirty, overwrite=overwrite, spread=spread
+    )
     click.echo(f"{path}\nCommit it with its .parquet; `harness report` shows it.")
+
+
+@main.command()
+@click.option("--baseline", type=PATH, default=Path("results"), show_default=True, help="Folder of records.")
+@click.option("--tolerance", type=PATH, help="TOML file: how much worse what may become (docs/gate.md).")
+@click.option("--method", "methods", multiple=True, help="Only records of this method; may be repeated.")
+@click.option("--dataset", "datasets", multiple=True, help="Only records of this dataset; may be repeated.")
+@click.option("--junit", type=PATH, help="Also write the verdicts as JUnit XML.")
+@click.option("--all", "everything", is_flag=True, help="Show every number, not only those worse, better or failed.")
+@click.option("--update", is_flag=True, help="Put the runs in place of the records; needs --reason.")
+@click.option("--reason", default="", help="Why the numbers may change: stored in the records.")
+@runs_dir_option
+@json_option
+def check(baseline: Path, runs_dir: Path, update: bool, reason: str, as_json: bool, **options: Any) -> None:
+    """Compare runs with published records: the regression gate of a CI job.
+
+    Exit status 0: nothing is worse than chance and tolerance allow; 1: something is; 3: nothing was compared; 4: a
+    number could not be compared (missing, other data, another profile).
+    """
+    from harness import check as gate
+
+    if reason and not update:
+        raise UsageError("--reason is stored by --update alone. Give both, or neither.")
+    checked = gate.check(baseline, runs_dir, **options)
+    click.echo(checked.json() if as_json else checked.text())
+    for line in checked.annotations():
+        click.echo(line, err=as_json)
+    if update:
+        for path in gate.update(checked, baseline, runs_dir, reason):
+            click.echo(f"replaced: {path}", err=as_json)
+        return
+    sys.exit(checked.exit_status)

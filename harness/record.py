@@ -72,7 +72,7 @@ def joined(run: Result, record: Result) -> Result:
 
     A run whose weights are others than its record's, or are not known, comes back as it is.
     """
-    if not _weights(run) or _weights(run) != _weights(record):
+    if not weights(run) or weights(run) != weights(record):
         return run
     mine = {stage.name for stage in run.stages}
     stages = [*run.stages, *(stage for stage in record.stages if stage.name not in mine)]
@@ -81,7 +81,7 @@ def joined(run: Result, record: Result) -> Result:
     return replace(run, stages=stages, info={**run.info, "missing_evaluations": missing})
 
 
-def _weights(result: Result) -> list[str]:
+def weights(result: Result) -> list[str]:
     """Return the checksum of the weights, of each fold; [] where one is not known."""
     fit = result.info.get("fit") or {}
     found = [part.get("weights_sha256") for part in fit.get("folds") or [fit]]

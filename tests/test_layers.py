@@ -31,13 +31,38 @@ BANDS = [
     {"types", "tasks", "device", "recipe", "masking", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},
     {"fit", "evaluations", "api"},
-    {"run", "plan", "prepare", "report", "publish", "listing", "trained", "compare", "explain", "outcome"},
+    {
+        "run",
+        "plan",
+        "prepare",
+        "report",
+        "gate",
+        "publish",
+        "check",
+        "listing",
+        "trained",
+        "compare",
+        "explain",
+        "outcome",
+    },
     {"commands", "pages"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(BANDS) for name in names}
-TORCH_FREE = {*BANDS[0], "report", "publish", "compare", "listing", "outcome", "pages", "commands", "cli"}
+TORCH_FREE = {
+    *BANDS[0],
+    "report",
+    "gate",
+    "publish",
+    "check",
+    "compare",
+    "listing",
+    "outcome",
+    "pages",
+    "commands",
+    "cli",
+}
 SIBLINGS = BANDS[2]
 WEIGHTS = {"imagenet"}  # what torchvision's weights are called, as well as a dataset
 NAMED_EXCEPTIONS = {("zoo", "models"), ("explainers/adversarial.py", "attacks")}  # a band or one file

@@ -55,7 +55,8 @@ class Images(Perturbed):
             rmse={name: frame[f"rmse:{name}"].to_numpy(np.float64) for name in goals},
             extra=self.extra(frame) | {"right": right},
         )
-        facts = self.facts(frame, list(goals), never)
+        rule = "until_right" if self.until_right else "first_n"
+        facts = self.facts(frame, list(goals), never) | {"sampling": rule}
         return Scored(
             table.to_frame(),
             passes=self.passes(frame, list(goals)),
