@@ -168,6 +168,8 @@ def _again(v: Verdict, d: Difference, rule: Tolerance, run: Result) -> Verdict:
     v = replace(v, after=d.after.value, low=d.low, high=d.high, loss=d.loss)
     if rule.ignore:
         return replace(v, state=IGNORED, note=rule.ignore)
+    if d.reason == NOT_THEIRS and d.loss > rule.at(d.before.value):  # on the very same samples: the code has changed
+        return replace(v, state=WORSE, tolerance=rule.at(d.before.value), note=d.reason)
     if d.reason in (UNREADABLE, NOT_THEIRS):
         return replace(v, state=FAILED, note=f"{d.reason} ({run.run_id})")
     if v.mode == ONE_RUN and rule.retrained is None:
