@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -52,6 +53,10 @@ class InsertionDeletion:
     attack: Literal["none", "deepfool", "ddn"] = setting(
         "none", source="Khorram 2021, Fig. 3", help="also score explanations of attacked images, beside the clean ones"
     )
+    overshoot: float = setting(
+        1.0, unit="times the smallest perturbation", source="ours: the poster's attack is not stated",
+        help="attacked images are moved this far; beyond 1 the network grows sure of the wrong class",
+    )  # fmt: skip
     images: int | None = setting(
         None, unit="images", source="protocol.md, 7", help="default: 16 (quick), 5,000 (paper)"
     )
@@ -66,6 +71,8 @@ class InsertionDeletion:
         for name in ("images", "batch", "masked"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"insertion_deletion.{name}: expected at least 1, got {value}.")
+        if not 1 <= self.overshoot < math.inf:
+            raise UsageError(f"insertion_deletion.overshoot: expected at least 1, got {self.overshoot}.")
 
     def attack_names(self, task: Task, profile: str) -> tuple[str, ...]:
         """Return the attack that is used, () for none."""
@@ -100,7 +107,14 @@ class InsertionDeletion:
         frame = pd.concat(parts, ignore_index=True)
         table = self._table(subject, positions, resolutions, frame)
         pictures = pictures_of(
-            subject, explainer, positions, table, mode=self.mode, attack=self.attack, batch=self.batch
+            subject,
+            explainer,
+            positions,
+            table,
+            mode=self.mode,
+            attack=self.attack,
+            overshoot=self.overshoot,
+            batch=self.batch,
         )
         return Scored(table.to_frame(), pictures, *_passes_and_facts(subject, positions, frame))
 
@@ -123,7 +137,7 @@ class InsertionDeletion:
         batch = subject.feed(positions).batch(np.arange(len(positions)))
         parts = [
             self._columns(subject, explainer, view, resolutions, self._conditions(resolutions)[i * len(resolutions) :])
-            for i, view in enumerate(views(subject, batch, self.attack))
+            for i, view in enumerate(views(subject, batch, self.attack, self.overshoot))
         ]
         found: dict[str, Any] = {}
         for part in parts:

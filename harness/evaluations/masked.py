@@ -29,9 +29,10 @@ class View:
     p_original: Tensor  # (B,) float32, NaN: not to be scored
 
 
-def views(subject: Subject, batch: Batch, attack: str) -> list[View]:
+def views(subject: Subject, batch: Batch, attack: str, overshoot: float = 1.0) -> list[View]:
     """Return the images of a batch and the class that is followed on each; with an attack also the attacked ones.
 
+    `overshoot` times the smallest perturbation is added, clipped to [0,1].
     The class is the most probable one, or with several findings the most probable true one. After an attack it is the
     class that the image now has; with several findings the one whose decision the attack has changed. Images that are
     wrong as they are, or are not fooled, are not scored then, neither clean nor attacked.
@@ -42,7 +43,7 @@ def views(subject: Subject, batch: Batch, attack: str) -> list[View]:
         return [clean]
     goal = goal_of(subject.task, logits, batch.y)
     found = attacked(subject, attack, batch, goal)
-    moved = replace(batch, x=batch.x + found.delta)
+    moved = replace(batch, x=(batch.x + overshoot * found.delta).clamp(0, 1))
     after = subject.logits(moved)
     target = after.argmax(1) if subject.task.exclusive else clean.target
     usable = fooled(found)

@@ -42,7 +42,7 @@ def shown(subject: Subject, positions: NDArray[np.int64], table: InsertionDeleti
 
 def pictures_of(
     subject: Subject, explainer: Any, positions: NDArray[np.int64], table: InsertionDeletionTable, *,
-    mode: str, attack: str, batch: int,
+    mode: str, attack: str, overshoot: float, batch: int,
 ) -> list[Picture]:  # fmt: skip
     """Return an entry for each image that is shown, and with an attack for its attacked one as well."""
     chosen = shown(subject, positions, table)
@@ -51,7 +51,7 @@ def pictures_of(
     for start in range(0, len(rows), batch):
         mine = rows[start : start + batch]
         images = subject.feed(positions[mine]).batch(np.arange(len(mine)))
-        seen = views(subject, images, attack)
+        seen = views(subject, images, attack, overshoot)
         each = len(table.conditions) // len(seen)  # resolutions
         parts = [
             _of_view(subject, explainer, view, mine, table, range(i * each, (i + 1) * each), mode)

@@ -247,6 +247,18 @@ def test_attacked_images_stand_beside_the_clean_ones_for_the_class_they_then_hav
     assert [v for _, v in shown] == ["clean", "attacked"] * (len(shown) // 2)
 
 
+def test_an_overshoot_makes_the_network_sure_of_the_wrong_class():
+    made = subject(network(), n=24)
+    at = "|attack=deepfool|variant=attacked"
+    sure = {}
+    for overshoot in (1.0, 4.0):
+        setting = InsertionDeletion(images=24, resolutions=(4,), attack="deepfool", overshoot=overshoot)
+        sure[overshoot] = np.nanmean(column(setting.score(made, Saliency()), "p_original", 4, at))
+    assert sure[4.0] > sure[1.0] + 0.05
+    with pytest.raises(UsageError, match="overshoot: expected at least 1, got 0.5"):
+        InsertionDeletion(overshoot=0.5)
+
+
 def test_pictures_hold_what_a_page_needs_to_show_every_step(tmp_path):
     made = subject(network())
     scored = InsertionDeletion(images=20, resolutions=(4, 8)).score(made, Saliency())
