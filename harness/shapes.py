@@ -61,7 +61,8 @@ REACHED = {"probability": NUMBER, "rmse": NUMBER, "top": TOP}
 GALLERY = [
     {"id": str, "class_name": str, "own": str, "order": int, "why": str, "variant": str, "probability": NUMBER,
      "positive": bool, "scores": Each((*NUMBER, NONE)), "boxes": [list], "top": TOP,
-     "curves": [Each((int, float, bool, list, NONE))], "explanations": Each(REACHED), "rho": NUMBER, "amplification": NUMBER}
+     "curves": [Each((int, float, bool, list, NONE))], "explanations": Each(REACHED), "rho": NUMBER,
+     "amplification": NUMBER}
 ]  # fmt: skip
 HISTORY = [Each((*PLAIN, NONE))]
 WHOLE = ("run_id", "status", "spec.method", "spec.dataset", "spec.seed", "spec.model", "spec.sets", "spec.profile",
