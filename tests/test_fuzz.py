@@ -14,7 +14,7 @@ import examples
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support import REPOSITORY
 
@@ -48,14 +48,10 @@ COLUMNS = [None, "text", SCRIPT, "\ud83d\ude00", 1, -1, 300, 1e308, float("nan")
 
 def fuzzed(count: int):
     """Return the settings of a test with so many examples, the same ones in every run."""
-    quiet = list(HealthCheck)
     return settings(
-        max_examples=count * (TIMES or 1),
-        derandomize=not TIMES,
-        deadline=None,
-        database=None,
-        suppress_health_check=quiet,
-    )
+        max_examples=count * (TIMES or 1), derandomize=not TIMES, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck), phases=[Phase.generate],  # to make an example smaller takes minutes
+    )  # fmt: skip
 
 
 def place(draw, document):
@@ -173,6 +169,7 @@ def _fast():
     patch = pytest.MonkeyPatch()
     patch.setattr(site, "make_environment", functools.cache(site.make_environment))
     patch.setattr(plotly.offline, "get_plotlyjs", lambda: "")
+    patch.setattr(os, "fsync", lambda _: None)
     yield
     patch.undo()
 
