@@ -1,8 +1,8 @@
 """What run.json, stage.json, a gallery and a history look like: the types of what harness reads in them.
 
 A shape is a type, a tuple of types, `[shape]` for a list, `Each(shape)` for an object of any keys, or an object of
-known keys; `object` is checked by another reader. A key that is missing or null is not known, and one that no shape
-names is kept as it is; what a command cannot do without, it asks for by `need`.
+known keys; `object` is checked by another reader. A key may be missing, its text or number null, where it is not
+`Whole`; one that no shape names is kept as it is. What a command cannot do without, it asks for by `need`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ class Each:
     """An object whose keys are names of the data (classes, packages, counts), all of one shape."""
 
     shape: Any
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An object all of whose keys are there and not null."""
+
+    shape: dict[str, Any]
 
 
 NUMBER = (int, float)
@@ -49,8 +56,8 @@ RUN = {
                    "precision": str},
     "missing_evaluations": Each(str),
 }  # fmt: skip
-ATTACKED = {"images": int, "at the start": int, "passes, mean": NUMBER, "passes, maximum": NUMBER, "won": Each(int),
-            "never fooled": int}  # fmt: skip
+ATTACKED = Whole({"images": int, "at the start": int, "passes, mean": NUMBER, "passes, maximum": NUMBER,
+                  "won": Each(int), "never fooled": int})  # fmt: skip
 STAGE = {
     "evaluation": str, "explainer": str, "reference": bool, "key": str, "settings": [SETTING], "seconds": NUMBER,
     "passes": Each(NUMBER), "device": str, "precision": str, "created": str, "git": GIT,
@@ -101,11 +108,16 @@ def _check(value: Any, shape: Any, place: str, where: str, advice: str) -> None:
             if inner is not None or isinstance(x, str | list | dict):
                 _check(x, inner, place, f"{where}[{i}]", advice)
     elif isinstance(value, dict):
+        inner_shapes = shape.shape if isinstance(shape, Whole) else shape
+        if isinstance(shape, Whole) and (lost := sorted(shape.shape.keys() - value.keys())):
+            raise UsageError(f"{place}: expected {where}.{lost[0]}, it is missing. {advice}")
         for key, x in value.items():
             if len(key) > LONGEST:
                 _check(key, str, place, f"a key of {where or 'it'}", advice)
-            inner = shape.shape if isinstance(shape, Each) else shape.get(key) if isinstance(shape, dict) else None
-            if x is not None or isinstance(shape, Each):
+            inner = inner_shapes.get(key) if isinstance(inner_shapes, dict) else None
+            if isinstance(shape, Each):
+                _check(x, shape.shape, place, f"{where}.{key}", advice)
+            elif x is not None or isinstance(shape, Whole) or isinstance(inner, dict | list | Each | Whole):
                 _check(x, inner, place, f"{where}.{key}" if where else key, advice)
 
 
@@ -115,7 +127,7 @@ def _fits(value: Any, shape: Any) -> str:
         return ""
     if isinstance(shape, list):
         return "" if isinstance(value, list) else "a list"
-    if isinstance(shape, dict | Each):
+    if isinstance(shape, dict | Each | Whole):
         return "" if isinstance(value, dict) else "an object"
     kinds = shape if isinstance(shape, tuple) else (shape,)
     if isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds):
