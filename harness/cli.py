@@ -18,6 +18,7 @@ import click
 
 from harness import __version__
 from harness.errors import HarnessError, UsageError
+from harness.visible import visible
 
 PATH = click.Path(path_type=Path)
 LISTS = ("methods", "datasets", "models", "explainers", "metrics", "attacks", "scores", "evaluations", "zoo", "runs")
@@ -40,7 +41,7 @@ class Harness(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {visible(str(error))}", err=True)
             ctx.exit(error.exit_status)
         except KeyboardInterrupt:
             click.echo("\nInterrupted. Finished work is kept: the same command goes on where it was.", err=True)

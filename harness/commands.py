@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shlex
-import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from harness.console import Reporter
 from harness.errors import UsageError
 from harness.outcome import DryRun, Outcome
 from harness.plan import RunSpec, make
+from harness.reading import read_toml
 from harness.record import Result
 
 
@@ -21,15 +21,10 @@ def read_config(path: Path | None) -> tuple[str, ...]:
     """Return the [set] table of a TOML file as assignments."""
     if path is None:
         return ()
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--config {path}: cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path}: not valid TOML ({error}). Mend it.") from None
+    content = read_toml(path, f"--config {path}")
     extra = set(content) - {"set", "data"}
     if extra or not isinstance(content.get("set", {}), dict):
-        raise UsageError(f"--config {path}: expected a table [set], got {', '.join(sorted(content))}.")
+        raise UsageError(f"--config {path}: expected a table [set], got {', '.join(sorted(content)):.200}.")
 
     def flat(table: dict[str, Any], prefix: str = "") -> Iterable[str]:
         for name, value in table.items():

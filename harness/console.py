@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from harness.visible import visible
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines of one task
 
@@ -22,7 +25,7 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False)
+        self.console.print(visible(text), markup=False)
 
     @contextmanager
     def task(self, label: str) -> Iterator[Update]:
@@ -43,6 +46,11 @@ class Reporter:
                 last = time.monotonic()
 
         yield plain
+
+
+def plain(text: str) -> Text:
+    """Return `text` for a cell of a table: neither rich's own markup nor what a terminal obeys is read in it."""
+    return Text(visible(text, layout="\n"))
 
 
 def duration(seconds: float) -> str:

@@ -39,6 +39,7 @@ from harness.report.names import file_stems
 from harness.rng import seed_for
 from harness.scores.insertion import counts, resolutions_of
 from harness.scores.threshold_iou import finite, to_levels
+from harness.shapes import WHOLE, need
 from harness.store import find_run
 from harness.tasks import Task
 from harness.trained import stored, trained
@@ -111,6 +112,7 @@ def explain(
     reporter = Reporter(quiet=quiet)
     folder = find_run(runs_dir, run)
     info = folder.info
+    need(info, WHOLE, f"{folder.folder}/run.json", "Give its `harness run` command again.")
     trained(folder)
     parts, plan = _parts(info, explainers, sets, plugins, runs_dir)
     classes: list[str] = info["classes"]

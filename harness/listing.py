@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.config import build
+from harness.console import plain
 from harness.errors import UsageError, closest
 from harness.plugins import KINDS, catalogue
 from harness.record import from_run
@@ -44,7 +45,8 @@ def runs(runs_dir: Path) -> list[dict[str, Any]]:
         except UsageError as error:
             entries.append({"name": folder.run_id, "status": "unreadable", "evaluations": "", "message": str(error)})
             continue
-        done = sorted({"-".join(filter(None, (s.info["evaluation"], s.info["explainer"]))) for s in result.stages})
+        named = [(s.info.get("evaluation"), s.info.get("explainer")) for s in result.stages]
+        done = sorted({"-".join(filter(None, both)) for both in named})
         entry = {"name": folder.run_id, "status": result.info.get("status", "?"), "evaluations": ", ".join(done)}
         entries.append({**entry, "message": result.info.get("message", "")})
     return entries
@@ -61,7 +63,7 @@ def table(entries: list[dict[str, Any]]) -> str:
             shown.add_column(column, overflow="fold", no_wrap=column == "name")
     columns = [str(c.header) for c in shown.columns]
     for entry in entries:
-        shown.add_row(*(str(entry.get(c, "")) for c in columns))
+        shown.add_row(*(plain(str(entry.get(c, ""))) for c in columns))
     with console.capture() as captured:
         console.print(shown)
     return captured.get().rstrip()

@@ -13,9 +13,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from harness.console import plain
 from harness.record import Result
 from harness.rows import Row, cell
+from harness.visible import visible
 
 LOCALISATION_T = 0.3  # of the column
 AREAS = {"attack_ara": "attack ARA", "btr_ara": "BTR ARA", "flip_ara": "flip ARA (macro)"}  # metric -> its column
@@ -50,9 +53,9 @@ class Outcome:
         table = "\n".join(line.rstrip() for line in captured.get().splitlines())
         lines = [table, "", "95 % intervals (bootstrap over patients). Localisation: mean over classes."]
         reasons = sorted({f"{label}: {reason}" for r in self.results for label, reason in _reasons(r)})
-        lines += ["  " + textwrap.shorten(reason, WIDTH - 2, placeholder=" ...") for reason in reasons]
+        lines += ["  " + textwrap.shorten(visible(reason), WIDTH - 2, placeholder=" ...") for reason in reasons]
         last = self.results[-1]
-        lines += ["", *(f"{r.source}" for r in self.results)]
+        lines += ["", *(visible(f"{r.source}") for r in self.results)]
         place = "" if self.runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(self.runs_dir))}"
         lines += [
             "",
@@ -97,7 +100,7 @@ class Outcome:
                     cells = [_cell(_pick(rows, "localisation_accuracy", variant, threshold=LOCALISATION_T))] * located
                     cells += [_cell(_pick(rows, curve, variant, resolution=grid)) for grid in grids for curve in CURVES]
                     if set(cells) - {"n/a"}:
-                        table.add_row(*self._named(result), f"{shown} {variant}".strip(), *cells)
+                        table.add_row(*self._named(result), plain(f"{shown} {variant}".strip()), *cells)
         return table
 
     def _explainers(self, result: Result) -> Iterator[tuple[str, str]]:
@@ -107,7 +110,7 @@ class Outcome:
         yield from ((name, f"({name}: reference)") for name in references)
 
     def _table(self, title: str, columns: Sequence[str]) -> Table:
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table = Table(title=plain(title), title_justify="left", box=None, pad_edge=False)
         table.add_column("method")
         if self._changed:
             table.add_column("settings")
@@ -120,9 +123,9 @@ class Outcome:
     def _changed(self) -> bool:
         return any(_settings(r) for r in self.results)
 
-    def _named(self, result: Result) -> list[str]:
+    def _named(self, result: Result) -> list[Text]:
         spec = result.info["spec"]
-        return [spec["method"], *[_settings(result)] * self._changed, str(spec["seed"])]
+        return [plain(spec["method"]), *[plain(_settings(result))] * self._changed, plain(str(spec["seed"]))]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from harness.errors import HarnessError, NothingMeasured
 from harness.report.markdown import leaderboard
 from harness.report.site import build
 from harness.store import write_bytes
+from harness.visible import visible
 
 
 class Stale(HarnessError):
@@ -30,7 +31,7 @@ def write(runs_dir: Path, results_dir: Path, out: Path, markdown: Path) -> str:
     if records or markdown.exists():  # without either, nobody asked for a table
         write_bytes(markdown, leaderboard(results_dir, cache=user_cache()).encode())
         lines.append(f"{markdown}   (records alone)")
-    lines += [f"left out: {problem}" for problem in summary.unreadable]
+    lines += [f"left out: {visible(problem)}" for problem in summary.unreadable]
     return "\n".join(lines)
 
 

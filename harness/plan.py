@@ -218,6 +218,10 @@ def remade(info: Mapping[str, Any], changes: Mapping[str, Any], runs_dir: Path) 
     It is without the run that it starts from: nothing will be trained.
     """
     stored = {k: tuple(v) if isinstance(v, list) else v for k, v in info["spec"].items()}
+    if unknown_fields := sorted(stored.keys() - {f.name for f in dataclasses.fields(RunSpec)}):
+        raise UsageError(
+            f"run.json: its spec has {', '.join(unknown_fields):.200}, unknown here. Make the run again by its command."
+        )
     stored |= {"checkpoint": None, "plugins": (), "runs_dir": runs_dir}
     sets, chosen = stored.pop("sets"), {k: v for k, v in changes.items() if k != "sets"}
     spec = RunSpec(**{**stored, **chosen})

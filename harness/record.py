@@ -1,13 +1,14 @@
 """Results as the report and the gate read them: runs of the store and published records look the same.
 
 A record is results/<run_id>.json (run.json, stage infos and rows) and results/<run_id>.parquet (the per-sample
-scores of all stages, one below the other, told apart by the column `stage`). It holds no images.
+scores of all stages, one below the other, told apart by the column `stage`). It holds no images. The JSON names the
+SHA-256 of its Parquet, so that two files which do not belong together are no record; the first records lack it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +19,16 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from harness.errors import UsageError
-from harness.rows import SCHEMA_VERSION, Row, from_json
-from harness.store import RunFolder, Stage, read_json, runs, write_bytes, write_json
+from harness.reading import AGAIN, read_json, read_lines, read_table
+from harness.rows import SCHEMA_VERSION, Row, rows_of
+from harness.shapes import HISTORY, RUN, STAGE, check
+from harness.store import RunFolder, Stage, json_bytes, runs, write_together
 
 RECORD_SCHEMA = 1
+RECORD = {"record_schema": int, "run": RUN, "stages": [{"name": str, "info": STAGE, "rows": object, "columns": [str]}],
+          "history": HISTORY, "samples_sha256": str}  # fmt: skip
+CELLS = 50_000_000  # of a record's table: many times what fits into its few megabytes
+RESTORE = "Publish the run again, or restore the record's two files."
 
 
 @dataclass(frozen=True)
@@ -93,45 +100,51 @@ def from_run(run: RunFolder) -> Result:
 
     def stage_result(stage: Stage) -> StageResult:
         pictures = stage.folder / "gallery"
-        return StageResult(stage.folder.name, stage.info, _upgraded(stage.info, stage.rows()), stage.samples,
-                           stage.gallery(), pictures if pictures.is_dir() else None)  # fmt: skip
+        own = run.folder.resolve() / "evaluations" / stage.folder.name / "gallery"  # a link may lead anywhere
+        return StageResult(stage.folder.name, stage.info, stage.rows(), stage.samples, stage.gallery(),
+                           pictures if pictures.is_dir() and pictures.resolve() == own else None)  # fmt: skip
 
-    history = run.fit / "history.jsonl"
-    lines = history.read_text().splitlines() if history.exists() else []
-    try:
-        epochs = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise UsageError(f"{history}: cannot be read ({error}). Remove the run and make it again.") from None
     info = run.info
-    if not isinstance(info, dict) or not isinstance(info.get("run_id"), str):
+    if not isinstance(info.get("run_id"), str):
         raise UsageError(f"{run.folder}/run.json: not a run of harness (no run_id). Remove that folder.")
+    history = run.fit / "history.jsonl"
+    epochs = check(read_lines(history), HISTORY, str(history), AGAIN) if history.exists() else []
     return Result(info, [stage_result(s) for s in run.stages()], run.folder, published=False, history=epochs)
 
 
 def from_record(path: Path) -> Result:
-    """Return a published record; `UsageError` where its files are damaged."""
-    content = read_json(path)
+    """Return a published record; `UsageError` where its files are damaged, of a newer harness, or not its own."""
+    content = read_json(path, RESTORE)
+    version = content.get("record_schema") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > RECORD_SCHEMA:
+        raise UsageError(f"{path}: record schema {version}, expected {RECORD_SCHEMA} at most. Update harness.")
+    check(content, RECORD, str(path), RESTORE)
     try:
-        if content["record_schema"] != RECORD_SCHEMA:
-            raise UsageError(
-                f"{path}: record schema {content['record_schema']!r}, expected {RECORD_SCHEMA}. Update harness."
-            )
         run, stages, history = content["run"], content["stages"], content["history"]
-        str(run["run_id"])
         parsed = [
-            (s["name"], s["info"], _upgraded(s["info"], [from_json(r) for r in s["rows"]]), list(s["columns"]))
+            (
+                s["name"],
+                s["info"],
+                _upgraded(s["info"], rows_of(s["rows"], f"{path}, {s['name']:.200}")),
+                list(s["columns"]),
+            )
             for s in stages
         ]
+        if run["run_id"] != path.stem:
+            raise UsageError(f"{path}: it is the record of {run['run_id']!r:.200}. Give the file its run's name.")
     except (KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a record of harness (no {error}). Publish the run again.") from None
+        raise UsageError(f"{path}: not a record of harness (no {error}). {RESTORE}") from None
+    for name, _, rows, _ in parsed:
+        if stray := next((row.run_id for row in rows if row.run_id != path.stem), None):
+            raise UsageError(f"{path}, {name:.200}: expected rows of this run, got one of {stray!r:.200}. {RESTORE}")
+    if len({name for name, *_ in parsed}) < len(parsed):
+        raise UsageError(f"{path}: expected each stage once, found one twice. {RESTORE}")
+    samples = path.with_suffix(".parquet")
+    _paired(samples, content.get("samples_sha256"))
 
     def reader(name: str, columns: list[str]) -> Callable[[], pd.DataFrame]:
         def read() -> pd.DataFrame:
-            samples = path.with_suffix(".parquet")
-            try:
-                frame = pd.read_parquet(samples, columns=columns, filters=[("stage", "==", name)])
-            except (OSError, ValueError, KeyError) as error:
-                raise UsageError(f"{samples}: cannot be read ({error}). Publish the run again.") from None
+            frame = read_table(samples, RESTORE, columns=columns, filters=[("stage", "==", name)], cells=CELLS)
             return frame.reset_index(drop=True)
 
         return read
@@ -144,31 +157,62 @@ def _upgraded(info: Mapping[str, Any], rows: list[Row]) -> list[Row]:
     """Return the rows of a stage as the present schema has them. Version 1 left the explainer's settings to `info`."""
     if all(row.schema_version == SCHEMA_VERSION for row in rows):
         return rows
-    mine = [s for s in info["settings"] if s["component"] == f"explainer {info['explainer']}"]
-    text = ", ".join(f"{s['name']}={s['value']}" for s in mine if s["set_by"] in ("config", "--set"))
+    mine = [s for s in info.get("settings") or () if s.get("component") == f"explainer {info.get('explainer')}"]
+    text = ", ".join(f"{s.get('name')}={s.get('value')}" for s in mine if s.get("set_by") in ("config", "--set"))
     return [replace(row, explainer_settings=text, schema_version=SCHEMA_VERSION) for row in rows]
 
 
-def write_record(result: Result, folder: Path) -> Path:
-    """Write a result's record into `folder` and return its JSON file. The Parquet is written first."""
+def _paired(samples: Path, digest: str | None) -> None:
+    """Raise `UsageError` where a record's Parquet is not the one that its JSON was written with."""
+    if digest is None:
+        return
+    try:
+        found = hashlib.sha256(samples.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{samples}: cannot be read ({error.strerror}). {RESTORE}") from None
+    if found != digest:
+        raise UsageError(f"{samples}: expected the file that {samples.stem}.json was written with. {RESTORE}")
+
+
+def record_files(result: Result, folder: Path) -> dict[Path, bytes]:
+    """Return the two files of a result's record, as they are to be written into `folder`; stages by name."""
     path = folder / f"{result.run_id}.json"
-    frames = {stage.name: stage.read_samples() for stage in result.stages}
-    if frames:
-        buffer = io.BytesIO()
-        parts = [pa.Table.from_pandas(f.assign(stage=name), preserve_index=False) for name, f in frames.items()]
-        table = pa.concat_tables(parts, promote_options="permissive")
-        repeated = [f.name for f in table.schema if not pa.types.is_list(f.type)]  # of the curves hardly a value is
-        parquet.write_table(table, buffer, compression="zstd", compression_level=19, use_dictionary=repeated)  # pyright: ignore[reportArgumentType]
-        write_bytes(path.with_suffix(".parquet"), buffer.getvalue())
-    stages = [
-        {"name": s.name, "info": s.info, "rows": [r.to_json() for r in s.rows], "columns": list(frames[s.name].columns)}
-        for s in result.stages
-    ]
-    write_json(
-        path,
-        {"record_schema": RECORD_SCHEMA, "run": result.info, "stages": stages, "history": result.history},
-    )
-    return path
+    frames = {stage.name: stage.read_samples() for stage in sorted(result.stages, key=lambda s: s.name)}
+    table = table_bytes(frames) if frames else b""
+    content = {
+        "record_schema": RECORD_SCHEMA,
+        "run": _ordered(result.info, RUN),
+        "stages": [
+            {"name": s.name, "info": _ordered(s.info, STAGE), "rows": [r.to_json() for r in s.rows],
+             "columns": list(frames[s.name].columns)}
+            for s in sorted(result.stages, key=lambda s: s.name)
+        ],
+        "history": result.history,
+        **({"samples_sha256": hashlib.sha256(table).hexdigest()} if frames else {}),
+    }  # fmt: skip
+    own = {path: json_bytes(content, path)}
+    return {path.with_suffix(".parquet"): table, **own} if frames else own
+
+
+def table_bytes(frames: Mapping[str, pd.DataFrame]) -> bytes:
+    """Return the Parquet of some stages' samples."""
+    buffer = io.BytesIO()
+    parts = [pa.Table.from_pandas(f.assign(stage=name), preserve_index=False) for name, f in frames.items()]
+    table = pa.concat_tables(parts, promote_options="permissive")
+    repeated = [f.name for f in table.schema if not pa.types.is_list(f.type)]  # of the curves hardly a value is
+    parquet.write_table(table, buffer, compression="zstd", compression_level=19, use_dictionary=repeated)  # pyright: ignore[reportArgumentType]
+    return buffer.getvalue()
+
+
+def write_record(result: Result, folder: Path) -> Path:
+    """Write a result's record into `folder` and return its JSON file: both files are replaced, or neither."""
+    write_together(record_files(result, folder))
+    return folder / f"{result.run_id}.json"
+
+
+def _ordered(info: Mapping[str, Any], shape: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of `info` in the order of `shape`, others by name: however often a run was resumed."""
+    return {k: info[k] for k in (*(k for k in shape if k in info), *sorted(set(info) - set(shape)))}
 
 
 def load_all(runs_dir: Path | None, results_dir: Path | None) -> tuple[list[Result], list[str]]:
@@ -181,6 +225,8 @@ def load_all(runs_dir: Path | None, results_dir: Path | None) -> tuple[list[Resu
     for run in runs(runs_dir) if runs_dir else []:
         try:
             result = from_run(run)
+            if result.run_id in found:
+                raise UsageError(f"{run.folder}: another folder holds run {result.run_id} too. Remove one of them.")
             found[result.run_id] = result
         except UsageError as error:
             unreadable.append(str(error))

@@ -16,6 +16,8 @@ from harness.errors import UsageError
 
 SCHEMA_VERSION = 2  # 1 had no explainer_settings
 PROTOCOL_VERSION = 1
+LONGEST = 20_000  # characters of a field that holds text
+HUGE = 1e9  # from here on a number is shown as its digits and its power of ten
 
 NOTES: dict[str, str] = {
     "partial": "only a part of the samples was scored (--limit): shown, never ranked or published",
@@ -92,8 +94,26 @@ def _jsonable(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def rows_of(records: Any, place: str) -> list[Row]:
+    """Return the rows of a JSON list; the `UsageError` of a damaged one names `place` and the row's number."""
+    if not isinstance(records, list):
+        raise UsageError(f"{place}: expected a list of rows, got {_short(records)}. Evaluate the run again.")
+    found = []
+    for number, record in enumerate(records, 1):
+        try:
+            found.append(from_json(record))
+        except UsageError as error:
+            raise UsageError(f"{place}, row {number}: {error}") from None
+    return found
+
+
 def from_json(record: Mapping[str, Any]) -> Row:
-    """Return a row from its JSON; raises `UsageError` naming a missing, unknown or mistyped field."""
+    """Return a row from its JSON; raises `UsageError` naming a missing, unknown, mistyped or overlong field."""
+    if not isinstance(record, Mapping):
+        raise UsageError(f"a row is {_short(record)}, expected an object. Regenerate it.")
+    version = record.get("schema_version", SCHEMA_VERSION)
+    if _matches(version, int) and version > SCHEMA_VERSION:
+        raise UsageError(f"a row has schema version {version}, expected {SCHEMA_VERSION} at most. Update harness.")
     hints = _hints()
     values: dict[str, Any] = {}
     for f in dataclasses.fields(Row):
@@ -108,12 +128,21 @@ def from_json(record: Mapping[str, Any]) -> Row:
         if f.name == "flags" and isinstance(value, list):
             value = tuple(value)
         if not _matches(value, kind):
-            raise UsageError(f"a row's field {f.name!r} holds {value!r}, expected {_json_type(kind)['type']}.")
+            raise UsageError(f"a row's field {f.name!r} holds {_short(value)}, expected {_json_type(kind)['type']}.")
+        if isinstance(value, str | tuple) and sum(map(len, value)) > LONGEST:
+            raise UsageError(f"a row's field {f.name!r} is longer than {LONGEST:,} characters. Shorten the name.")
         values[f.name] = float(typing.cast(float, value)) if kind is float else value
     extra = sorted(set(record) - set(values))
     if extra:
-        raise UsageError(f"a row has unknown fields {', '.join(extra)}. It was written by another version of harness.")
+        raise UsageError(
+            f"a row has unknown fields {', '.join(extra):.200}. It was written by another version of harness."
+        )
     return Row(**values)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 @functools.cache
@@ -178,5 +207,8 @@ def cell(value: float, low: float = math.nan, high: float = math.nan, digits: in
     """
     if not math.isfinite(value):
         return "n/a"
+    if max(abs(x) for x in (value, low, high) if math.isfinite(x)) >= HUGE:
+        bounds = f" [{low:.{digits}g}, {high:.{digits}g}]" if math.isfinite(low) and math.isfinite(high) else ""
+        return f"{value:.{digits}g}{bounds}"
     interval = f" [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) and math.isfinite(high) else ""
     return f"{value:.{digits}f}{interval}"

@@ -26,8 +26,11 @@ from harness.plan import Part, Plan, RunSpec, make, remade
 from harness.plugins import Catalogue
 from harness.record import Result, from_run
 from harness.rows import PROTOCOL_VERSION, Row
+from harness.shapes import WHOLE, need
 from harness.store import RunFolder, find_run, key_of, name_of, write_stage
 from harness.trained import Work, device_name, finished, load, models_of, trained, weights_of
+
+MESSAGE = 2000  # characters of an error that run.json keeps
 
 
 def execute(spec: RunSpec, reporter: Reporter) -> list[Result]:
@@ -83,6 +86,7 @@ def evaluate(run: str, changes: dict[str, Any], runs_dir: Path, reporter: Report
     """Add evaluations to a finished run without training anything; `changes` replaces fields of its spec."""
     folder = find_run(runs_dir, run)
     info = folder.info
+    need(info, WHOLE, f"{folder.folder}/run.json", "Give its `harness run` command again.")
     trained(folder)
     plan = remade(info, changes, runs_dir)
     spec = plan.spec
@@ -108,7 +112,7 @@ def _status(folder: RunFolder) -> Iterator[None]:
         _mark(folder, "interrupted", "stopped by the user; the same command goes on where it was")
         raise
     except BaseException as error:
-        _mark(folder, "failed", f"{type(error).__name__}: {error}")
+        _mark(folder, "failed", f"{type(error).__name__}: {error}"[:MESSAGE])
         raise
     folder.update(status="complete", message="")
 

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from harness.errors import UsageError, closest
-from harness.rows import Row, from_json
+from harness.reading import AGAIN, read_json, read_table
+from harness.rows import Row, rows_of
+from harness.shapes import GALLERY, RUN, STAGE, check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,34 +75,71 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file by a temporary name in the same folder, flushed and renamed."""
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all of them lie flushed beside their places before the first is renamed.
+
+    An error or Ctrl-C between two of them puts the first one's earlier content back.
+    """
+    flushed: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            flushed[path] = _flushed(path, content)
+        _replace(flushed)
+    finally:
+        for name in flushed.values():
+            name.unlink(missing_ok=True)
+
+
+def _flushed(path: Path, content: bytes) -> Path:
+    """Write `content` under a temporary name beside `path`, and return that."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)
-            os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+    return Path(name)
+
+
+def _replace(flushed: Mapping[Path, Path]) -> None:
+    """Give each file its place, all or none of them."""
+    before = {path: path.read_bytes() if path.is_file() else None for path in list(flushed)[:-1]}
+    done: list[Path] = []
+    try:
+        for path, name in flushed.items():
+            with writing(path):
+                done.append(path)
+                os.replace(name, path)
+    except BaseException:
+        for path in done:
+            if path in before and (content := before[path]) is not None:
+                os.replace(_flushed(path, content), path)
+            elif path in before:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, indented, full precision; NaN is refused (missing values are null)."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(content, path))
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; `UsageError` where it is missing or not JSON."""
+def json_bytes(content: Any, path: Path) -> bytes:
+    """Return JSON as `write_json` writes it to `path`; `UsageError` for text that UTF-8 does not have."""
     try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UsageError(f"{path}: expected a file of the store, nothing is there.") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}). Remove its folder and run it again.") from None
+        return (json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError as error:
+        said = ascii(error.object[max(0, error.start - 30) : error.end + 30])
+        raise UsageError(f"{path}: expected names and paths in UTF-8, got {said}. Rename what it names.") from None
 
 
 @dataclass(frozen=True)
@@ -112,25 +151,22 @@ class Stage:
     @property
     def info(self) -> dict[str, Any]:
         """Return stage.json: evaluation, explainer, settings, key, inputs, cost, device."""
-        return read_json(self.folder / "stage.json")
+        place = self.folder / "stage.json"
+        return check(read_json(place), STAGE, str(place), AGAIN)
 
     def rows(self) -> list[Row]:
         """Return the rows of the stage."""
-        return [from_json(record) for record in read_json(self.folder / "rows.json")]
+        place = self.folder / "rows.json"
+        return rows_of(read_json(place), str(place))
 
     def samples(self) -> pd.DataFrame:
         """Return the per-sample scores."""
-        import pandas as pd
-
-        try:
-            return pd.read_parquet(self.folder / "samples.parquet")
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{self.folder}/samples.parquet: cannot be read ({error}).") from None
+        return read_table(self.folder / "samples.parquet")
 
     def gallery(self) -> list[dict[str, Any]]:
         """Return the entries of gallery/gallery.json; [] where the evaluation makes no pictures."""
         place = self.folder / "gallery" / "gallery.json"
-        return read_json(place) if place.exists() else []
+        return check(read_json(place), GALLERY, str(place), AGAIN) if place.exists() else []
 
 
 @dataclass(frozen=True)
@@ -151,8 +187,12 @@ class RunFolder:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Return run.json."""
-        return read_json(self.folder / "run.json")
+        """Return run.json; `UsageError` for one of a newer harness."""
+        place = self.folder / "run.json"
+        info = check(read_json(place), RUN, str(place), AGAIN)
+        if (version := info.get("schema") or RUN_SCHEMA) > RUN_SCHEMA:
+            raise UsageError(f"{place}: schema {version}, expected {RUN_SCHEMA} at most. Update harness.")
+        return info
 
     def update(self, **changes: Any) -> None:
         """Replace top-level entries of run.json."""
@@ -244,9 +284,13 @@ def runs(runs_dir: Path) -> list[RunFolder]:
 
 def find_run(runs_dir: Path, name: str) -> RunFolder:
     """Return the run called `name`: its id, a unique beginning of it, or its folder."""
-    as_path = Path(name)
-    if (as_path / "run.json").exists():
-        return RunFolder(as_path.resolve())
+    if not name or "\0" in name:
+        raise UsageError(f"run {name!r}: expected a name. `harness list runs` shows all of them.")
+    try:
+        if (Path(name) / "run.json").exists():
+            return RunFolder(Path(name).resolve())
+    except OSError:
+        pass  # too long for a folder, or not to be looked into
     known = {run.run_id: run for run in runs(runs_dir)}
     matches = [run for run_id, run in known.items() if run_id.startswith(name)]
     if name in known:

@@ -20,7 +20,7 @@ def run(tiny_runs, tmp_path):
 
 
 def made_by(run, git):
-    RunFolder(run).update(provenance={"git": git})
+    RunFolder(run).update(provenance={**RunFolder(run).info["provenance"], "git": git})
     for path in run.glob("evaluations/*/stage.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "git": git}))
 

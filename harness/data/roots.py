@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import platformdirs
 
 from harness.data.dataset import Dataset
 from harness.errors import UsageError
+from harness.reading import read_toml
 
 CONFIG_FILE = Path(platformdirs.user_config_dir("harness")) / "config.toml"
 
@@ -22,10 +22,9 @@ def _candidates(given: Path | None) -> Iterator[tuple[Path, str]]:
     if value := os.environ.get("HARNESS_DATA"):
         yield Path(value), "HARNESS_DATA"
     if CONFIG_FILE.exists():
-        try:
-            folder = tomllib.loads(CONFIG_FILE.read_text(encoding="utf-8")).get("data")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{CONFIG_FILE}: not valid TOML ({error}). Mend it.") from None
+        folder = read_toml(CONFIG_FILE, str(CONFIG_FILE)).get("data")
+        if folder is not None and not isinstance(folder, str):
+            raise UsageError(f"{CONFIG_FILE}: expected the name of a folder as data, got {folder!r:.80}. Mend it.")
         if folder:
             yield Path(folder), str(CONFIG_FILE)
     yield Path(platformdirs.user_data_dir("harness")), "the user data folder"

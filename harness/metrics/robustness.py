@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from harness.errors import UsageError
 from harness.metrics.cells import Floats
 from harness.metrics.tables import require
+from harness.reading import understood
 
 RMSE, PROBABILITY = "rmse:", "probability:"
 
@@ -54,6 +55,7 @@ class RobustnessTable:
                 "Give `positive`.")  # fmt: skip
 
     @classmethod
+    @understood("samples", "they cannot be understood", "Evaluate the run again.")
     def from_frame(cls, frame: pd.DataFrame) -> Self:
         """Return the table of a frame as `to_frame` writes it; raises `UsageError` for missing columns."""
         columns = [str(c) for c in frame.columns]

@@ -26,6 +26,7 @@ from harness.metrics.cells import (
     with_macro,
 )
 from harness.metrics.tables import require, too_few
+from harness.reading import understood
 
 FIELDS = {
     "attack": str,
@@ -69,6 +70,7 @@ class ScoreTable:
             require(not stray, name, f"classes {', '.join(self.classes)}", stray, "Name all classes.")
 
     @classmethod
+    @understood("samples", "they cannot be understood", "Evaluate the run again.")
     def from_frame(cls, frame: pd.DataFrame) -> Self:
         """Return the table of a frame as `to_frame` writes it; raises `UsageError` for missing columns."""
         columns = [str(c) for c in frame.columns]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from harness.errors import UsageError
 from harness.metrics.cells import MINIMUM_PER_FOLD, MINIMUM_PER_MODEL, MINIMUM_SCORED, NOWHERE, Metric, cells
 from harness.metrics.ranking import Ranking, rank
+from harness.reading import understood
 
 Floats = NDArray[np.float64]
 
@@ -94,6 +95,7 @@ class ClassificationTable:
         require(inside, name, "probabilities in [0, 1]", "others", "Give probabilities, not logits.")
 
     @classmethod
+    @understood("samples", "they cannot be understood", "Evaluate the run again.")
     def from_frame(cls, frame: pd.DataFrame) -> Self:
         """Return the table of a frame with columns id, patient, task, label:<class>, probability:<class>.
 
@@ -288,6 +290,7 @@ class LocalisationTable:
         require(len(pairs) == p, name, "each (image, class) once", f"{p - len(pairs)} again", "Join its boxes first.")
 
     @classmethod
+    @understood("samples", "they cannot be understood", "Evaluate the run again.")
     def from_frame(cls, frame: pd.DataFrame) -> Self:
         """Return the table of a frame: columns id, patient, class_name, classes (JSON), fold and one per score."""
         wanted = ["id", "patient", "class_name", "classes", "fold", "iou", "iobb", *cls.FLOATS]

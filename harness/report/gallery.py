@@ -43,6 +43,9 @@ class Pictures:
         if not PICTURE.fullmatch(name) or source.is_symlink():  # never a path, never out of the gallery
             self.problems.append(f"{stage.gallery_folder}: picture {name!r} is not a plain file name of a picture.")
             return ""
+        if not source.is_file() and source.exists():  # a pipe never ends
+            self.problems.append(f"{source}: is not a file.")
+            return ""
         try:
             content = source.read_bytes()
         except OSError as error:

@@ -10,6 +10,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+from harness.visible import visible
+
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names Windows keeps for itself
 
@@ -46,11 +48,11 @@ def markdown_text(text: str) -> str:
     >>> markdown_text("a|b <i>c</i>")
     'a\\\\|b &lt;i&gt;c&lt;/i&gt;'
     """
-    line = " ".join(text.split())
+    line = visible(" ".join(text.split()))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", line) if re.search(r"[\\`*\[\]|~]", line) else line
 
 
 def chart_text(text: str) -> str:
     """Return `text` for plotly, whose labels read a small HTML of their own."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

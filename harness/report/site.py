@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from harness.report.unfinished import unfinished
 from harness.rows import INVALID, NOTES, PROTOCOL_VERSION
 from harness.stats import RESAMPLES
 from harness.store import write_bytes, writing
+from harness.visible import visible, visible_json
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
 ASSETS = ("report.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js")
@@ -217,15 +219,26 @@ def make_environment(folder: Path) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
+    environment.policies["json.dumps_function"] = _json
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
     environment.filters["breakable"] = breakable
     return environment
 
 
+def _shown(value: Any) -> Any:
+    """Return what a template puts into a page: text without what would turn a line around or end a string."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _json(value: Any, **options: Any) -> str:
+    return visible_json(json.dumps(value, **options))
+
+
 def breakable(name: str) -> Markup:
     """Return a name as it is, with places where a line may be broken after its underscores."""
-    return Markup("_<wbr>").join(name.split("_"))
+    return Markup("_<wbr>").join(visible(name).split("_"))
 
 
 def claim(out: Path, marker: str, command: str) -> None:

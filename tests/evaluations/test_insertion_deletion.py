@@ -255,7 +255,7 @@ def test_an_overshoot_makes_the_network_sure_of_the_wrong_class():
         setting = InsertionDeletion(images=24, resolutions=(4,), attack="deepfool", overshoot=overshoot)
         sure[overshoot] = np.nanmean(column(setting.score(made, Saliency()), "p_original", 4, at))
     assert sure[4.0] > sure[1.0] + 0.05
-    with pytest.raises(UsageError, match="overshoot: expected at least 1, got 0.5"):
+    with pytest.raises(UsageError, match=r"overshoot: expected at least 1, got 0\.5"):
         InsertionDeletion(overshoot=0.5)
 
 

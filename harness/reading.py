@@ -1,0 +1,155 @@
+"""Files that others wrote: JSON, JSON lines, TOML and Parquet, read strictly. Damage of any kind is one `UsageError`.
+
+Refused is what a strict reader elsewhere would refuse, or would understand differently: NaN and infinities, numbers
+beyond 64 bits, a key given twice, text that no encoding can write. A file larger than any that harness writes is not
+opened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGEST = 256 * 2**20  # bytes of a text file
+CELLS = 10**9  # of a table; rows times columns
+DEEPEST = 40  # levels of lists and objects
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+AGAIN = "Remove its folder and run it again."
+
+
+def read_json(path: Path, advice: str = AGAIN) -> Any:
+    """Return the content of a JSON file; `UsageError` with the `advice` where it is missing, or not strict JSON."""
+    return _json(_content(path, advice), str(path), advice)
+
+
+def read_lines(path: Path, advice: str = AGAIN) -> list[Any]:
+    """Return the content of a file that holds JSON in each of its lines."""
+    lines = _content(path, advice).splitlines()
+    return [_json(line, f"{path}, line {n}", advice) for n, line in enumerate(lines, 1)]
+
+
+def read_toml(path: Path, name: str) -> dict[str, Any]:
+    """Return the content of a TOML file; `name` is what messages call it."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UsageError(f"{name}: cannot be read ({path.stat().st_size:,} bytes). Give a file of settings.")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read ({error.strerror}). Give a file that is there.") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{name}: not valid TOML ({_said(error)}). Mend it.") from None
+
+
+def read_table(
+    path: Path,
+    advice: str = AGAIN,
+    *,
+    columns: Sequence[str] | None = None,
+    filters: list[tuple[str, str, str]] | None = None,
+    cells: int = CELLS,
+) -> pd.DataFrame:
+    """Return a Parquet file, or `columns` of it, as a frame; `UsageError` for a damaged one or more than `cells`."""
+    import pandas as pd
+    from pyarrow import parquet
+
+    with understood(str(path), "cannot be read", advice):
+        with parquet.ParquetFile(path) as file:
+            told = file.metadata
+        if told.num_rows * max(told.num_columns, 1) > cells:
+            raise ValueError(f"{told.num_rows:,} rows of {told.num_columns:,} columns")
+        frame = pd.read_parquet(path, columns=None if columns is None else list(columns), filters=filters)
+        if frame.columns.has_duplicates or not all(isinstance(c, str) for c in frame.columns):
+            raise ValueError("columns without a name, or two of one name")
+        return frame
+
+
+@contextmanager
+def understood(place: str, what: str, advice: str) -> Iterator[None]:
+    """Turn whatever goes wrong over content of others into one `UsageError`: `place: what (why). advice`.
+
+    Usable as a decorator. What the readers of a library raise over a damaged file is not theirs to promise.
+    """
+    try:
+        yield
+    except (HarnessError, MemoryError):
+        raise
+    except Exception as error:
+        raise UsageError(f"{place}: {what} ({_said(error)}). {advice}") from None
+
+
+def _content(path: Path, advice: str) -> bytes:
+    try:
+        if not path.is_file():
+            told = "expected a file, found something else" if path.exists() else "expected a file, nothing is there"
+            raise UsageError(f"{path}: {told}. {advice}")
+        if (size := path.stat().st_size) > LARGEST:
+            raise UsageError(f"{path}: cannot be read ({size:,} bytes, expected {LARGEST:,} at most). {advice}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({_said(error)}). {advice}") from None
+
+
+def _json(content: bytes, place: str, advice: str) -> Any:
+    try:
+        found = json.loads(
+            content, object_pairs_hook=_once, parse_float=_finite, parse_int=_whole, parse_constant=_none
+        )
+        if SURROGATE.search(content):
+            json.dumps(found, ensure_ascii=False).encode()
+        if _deeper(found, DEEPEST):
+            raise ValueError(f"lists and objects in each other, more than {DEEPEST} deep")
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place}: cannot be read ({_said(error)}). {advice}") from None
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r:.60} is given twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text:.30} is beyond a number of 64 bits")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or abs(value := int(text)) >= 2**63:
+        raise ValueError(f"{text:.30} is beyond a number of 64 bits")
+    return value
+
+
+def _none(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON: a missing number is null")
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(x, levels - 1) for x in inner if isinstance(x, dict | list))
+
+
+def _said(error: Exception) -> str:
+    """Return an error in one line of bounded length."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnicodeError):
+        return "not UTF-8 text"
+    text = " ".join(str(error).split())
+    return (text if len(text) <= 200 else f"{text[:200]}...") or type(error).__name__
