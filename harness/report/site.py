@@ -28,7 +28,8 @@ from harness.report.figures import (
     trust,
 )
 from harness.report.names import file_stems
-from harness.report.ranks import ALPHA, rank_board
+from harness.report.apart import ALPHA
+from harness.report.ranks import rank_board
 from harness.report.scrubber import scrubber
 from harness.report.table import board_view, downloadable
 from harness.report.unfinished import unfinished
