@@ -38,7 +38,7 @@ from harness.stats import RESAMPLES
 from harness.store import write_bytes, writing
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
-ASSETS = ("report.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js")
+ASSETS = ("report.css", "common.js", "takeaway.js", "table.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js")
 FIGURES = {  # page of a board -> its title
     "examples": "What the methods look at",
     "classes": "AUROC by class",
@@ -100,7 +100,7 @@ def build(
     for i, board in enumerate(boards(results)):
         ranks = rank_board(board, kept, resamples=resamples)
         problems += ranks.problems
-        view = board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, i + 1)
+        view = board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, published, i + 1)
         views.append({**view, "figures": figures[board.key]})
 
     pictures = gallery.Pictures(out / "assets" / "pictures")
@@ -130,7 +130,7 @@ def build(
         "index.html",
         root="",
         boards=views,
-        data=[downloadable(v) for v in views],
+        data={v["id"]: downloadable(v) for v in views},
         unfinished=unfinished(results, {n: f"runs/{s}.html" for n, s in stems.items()}),
         runs=sum(not r.published for r in results),
         records=sum(r.published for r in results),
