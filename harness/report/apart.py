@@ -66,11 +66,11 @@ def sentence(found: Apart, label: str, first_group: Sequence[str], n: int, digit
     if found.lines < 2:
         return f"One line alone has {label}: there is nothing to compare it with."
     data = f"These data (n = {n:,})"
-    pairs = f"{found.together:,} of {found.pairs:,} pair{'' if found.pairs == 1 else 's'}"
     if not found.together:
-        said = f"{data} tell all {found.lines} lines apart in {label}"
+        said = f"{data} tell {'both' if found.lines == 2 else f'all {found.lines}'} lines apart in {label}"
     else:
-        said = f"{data} cannot tell apart {pairs} of lines in {label}"
+        pairs = f"{found.together:,} of {found.pairs:,} pairs of lines" if found.lines > 2 else "the two lines"
+        said = f"{data} cannot tell apart {pairs} in {label}"
         if len(first_group) > 1:
             said += f": {_listed(first_group)} share rank group 1, so their order means nothing"
     if math.isfinite(found.smallest) and found.smallest > 0:

@@ -250,7 +250,7 @@ def _reference(board: Board, column: Column, name: str, notes: Footnotes) -> dic
         return {"text": "", "value": None, "mark": "", "reason": "explains nothing"}
     found = board.reference_cells(column.key).get(name)
     if found is None:
-        return empty_cell(f"{name} has no {column.key.metric} of this kind", "n/a", notes)
+        return empty_cell(f"no reference rows for {column.key.evaluation} with these settings", "n/a", notes)
     return number_cell(Mean(found, ()), notes, None, "a reference: needs no model", below=False)
 
 
@@ -269,7 +269,7 @@ def _published(board: Board, system: Beside, sources: dict[str, int]) -> dict[st
                       "below": False, "mark": "", "reason": "published, never ranked", "value": value, "low": None,
                       "high": None, "n": None})  # fmt: skip
     return {"name": system.name, "year": facts["year"], "mark": facts["mark"], "source": source,
-            "conditions": "; ".join(x for x in (facts["split"], facts["protocol"]) if x), "number": number,
+            "conditions": facts["split"] or facts["protocol"], "number": number,
             "cells": cells}  # fmt: skip
 
 
