@@ -274,7 +274,7 @@
   const cellOf = (target) => target.closest?.("tbody :is(td.n, th.name)");
   function move(from, key) {
     const rows = [...from.closest("table").tBodies].flatMap((body) => [...body.rows]).filter((r) => r.querySelector("th.name"));
-    const row = from.closest("tr"), stops = (r) => [...r.cells].filter((c) => c.tabIndex === -1 && c.offsetParent);
+    const row = from.closest("tr"), stops = (r) => [...r.cells].filter((c) => c.hasAttribute("tabindex") && c.offsetParent);
     const x = stops(row).indexOf(from), y = rows.indexOf(row);
     const [dx, dy] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[key];
     const next = stops(rows[y + dy] ?? row)[x + dx] ?? from;
@@ -341,6 +341,12 @@
   }));
   at("controls").addEventListener("submit", (e) => e.preventDefault());
   const menus = [...document.querySelectorAll(".menu-box")];
+  menus.forEach((m) => m.addEventListener("toggle", () => { // a menu that would leave the window is moved back into it
+    const menu = m.querySelector(".menu");
+    menu.style.left = "0";
+    const box = menu.getBoundingClientRect(), room = document.documentElement.clientWidth - 12;
+    if (m.open) menu.style.left = `${Math.max(12 - m.getBoundingClientRect().left, Math.min(0, room - box.right))}px`;
+  }));
   document.addEventListener("click", (e) => menus.forEach((m) => { if (e.target.isConnected && !m.contains(e.target)) m.open = false; }));
   document.addEventListener("keydown", (e) => {
     const open = e.key === "Escape" && menus.find((m) => m.open);
