@@ -352,6 +352,8 @@ def test_keys_go_from_cell_to_cell_and_each_says_what_stands_behind_it(index):
     assert index.evaluate(f"{cell}.getAttribute('aria-describedby')") == "tip"
     assert re.match(r"n = 160.*rank group 1", index.locator("#tip").inner_text())
     index.keyboard.press("ArrowDown")
+    assert "partial: only a part" in index.locator("#tip").inner_text()
+    index.keyboard.press("ArrowDown")
     assert "Holm" in index.locator("#tip").inner_text()
     index.keyboard.press("Escape")
     assert not index.locator("#tip").is_visible()
