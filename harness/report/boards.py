@@ -163,9 +163,9 @@ def _columns(lines: Iterable[dict[ColumnKey, Cell]], every_class: bool) -> list[
     order = sorted(rows, key=lambda k: (k.evaluation, k.explainer, places.get(k.metric, len(places)), k))
     headline: dict[tuple[str, ...], list[ColumnKey]] = {}
     for key in order:
-        if every_class or key.class_name in SUMMARY_CLASSES:
-            if not key.variant and key.threshold == MISSING and key.radius == MISSING:
-                headline.setdefault((key.evaluation, key.explainer), []).append(key)
+        summary = every_class or key.class_name in SUMMARY_CLASSES
+        if summary and not key.variant and key.threshold == MISSING and key.radius == MISSING:
+            headline.setdefault((key.evaluation, key.explainer), []).append(key)
     shown = {key for keys in headline.values() for key in keys[:HEADLINE]}
     by_class = {_of_all(key) for key in shown}
     kept = [k for k in order if every_class or k.class_name in SUMMARY_CLASSES or _of_all(k) in by_class]

@@ -80,15 +80,15 @@ def _titles(columns: Sequence[Column]) -> list[str]:
     return [f"{markdown_text(c.key.label())} {'↑' if c.higher_is_better else '↓'}" for c in columns]
 
 
-def _table(
-    board: Board, columns: list[Column], ranks: BoardRanks, reasons: dict[str, int], folder: str
-) -> list[str]:
+def _table(board: Board, columns: list[Column], ranks: BoardRanks, reasons: dict[str, int], folder: str) -> list[str]:
     """Return one table, best line first; lines without any of its numbers stand below it, with the reason."""
     measured = [e for e in ranks.entries if any(e.id in ranks.means[c.key] for c in columns)]
     best = {e.id: _order(columns[0], e, ranks) for e in measured}
     lines = [_line(e, columns, ranks, reasons, folder) for e in sorted(measured, key=lambda e: best[e.id])]
     if columns[0].key.explainer:
-        lines += [_reference(board, name, columns) for name in sorted(board.references) if _scored(board, name, columns)]
+        lines += [
+            _reference(board, name, columns) for name in sorted(board.references) if _scored(board, name, columns)
+        ]
     head = ["method", "model", "settings", "seeds", *_titles(columns), "notes"]
     table = [_row(x) for x in (head, ["---"] * len(head), *lines)]
     absent: dict[str, list[str]] = {}

@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.plugins import checkout_folder
 from harness.record import Result, load_all
 from harness.report import gallery, literature, runpage
+from harness.report.apart import ALPHA
 from harness.report.boards import Board, boards
 from harness.report.figures import (
     adversarial_explanations,
@@ -28,7 +29,6 @@ from harness.report.figures import (
     trust,
 )
 from harness.report.names import file_stems
-from harness.report.apart import ALPHA
 from harness.report.ranks import rank_board
 from harness.report.scrubber import scrubber
 from harness.report.table import board_view, downloadable
@@ -38,7 +38,17 @@ from harness.stats import RESAMPLES
 from harness.store import write_bytes, writing
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
-ASSETS = ("report.css", "common.js", "takeaway.js", "table.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js")
+ASSETS = (
+    "report.css",
+    "common.js",
+    "takeaway.js",
+    "table.js",
+    "board.js",
+    "run.js",
+    "figure.js",
+    "scrubber.js",
+    "zoom.js",
+)
 FIGURES = {  # page of a board -> its title
     "examples": "What the methods look at",
     "classes": "AUROC by class",

@@ -76,7 +76,9 @@ def number_cell(mean: Mean, notes: Footnotes, rank: Rank | None, unranked: str, 
     said = [f"n = {row.n}" + (f", {row.n_missing} could not be scored" if row.n_missing else "")]
     said += [mean.note] if mean.note and not mean.without else []
     if rank:
-        said.append(f"rank group {rank.group}" + (f", p = {rank.p:.2g} against its leader (Holm)" if rank.against else ""))
+        said.append(
+            f"rank group {rank.group}" + (f", p = {rank.p:.2g} against its leader (Holm)" if rank.against else "")
+        )
     said += [x for x in (unranked if not rank else "", row.reason, mean.note if mean.without else "") if x]
     said += ["not above the best reference row"] if below else []
     return {
@@ -139,11 +141,11 @@ def seeds_note(counts: Sequence[int], per_line: Sequence[int]) -> str:
         said.append("Fewer than three seeds: sampling noise only, training again may change the order.")
     elif few:
         said.append(
-            f"{few} of {len(per_line)} lines {'has' if few == 1 else 'have'} fewer than three seeds: sampling noise only "
-            "there, training again may change the order."
+            f"{few} of {len(per_line)} lines {'has' if few == 1 else 'have'} fewer than three seeds: sampling noise "
+            "only there, training again may change the order."
         )
     if max(counts) > 1:
-        said.append("A line of several seeds is their mean; its interval resamples seeds and patients (images) together.")
+        said.append("A line of several seeds is their mean; its interval resamples seeds and patients together.")
     if len(counts) > 1:
         said.append(
             f"Lines of {' and '.join(map(str, counts))} seeds are ranked together where they were scored on the same "
@@ -223,9 +225,7 @@ def _line(
     }
 
 
-def _run(
-    board: Board, run: Line, pages: Mapping[str, str], notes: Footnotes, *, several: bool
-) -> dict[str, Any]:
+def _run(board: Board, run: Line, pages: Mapping[str, str], notes: Footnotes, *, several: bool) -> dict[str, Any]:
     """Return one seed of a line; its cells only where the line is a mean of several."""
     cells = []
     for column in board.columns if several else ():

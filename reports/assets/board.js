@@ -85,7 +85,7 @@
 
   function setSort(text) {
     const name = (text ?? "").replace(/^-/, "").replace(/^seed$/, "seeds"); // links to an earlier report said seed
-    const i = text?.startsWith("-") || WORDS.includes(name) || name ? board().columns.findIndex((c) => c.label === name) : -1;
+    const i = name ? board().columns.findIndex((c) => c.label === name) : -1;
     if (i >= 0 || WORDS.includes(name)) {
       state.sort = i >= 0 ? i : name;
       state.down = text.startsWith("-");

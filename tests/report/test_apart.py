@@ -48,9 +48,11 @@ def test_the_sentence_names_pairs_group_and_difference(replicates):
     values = replicates.mean(axis=0)
     found = apart(values, errors(replicates))
     said = sentence(found, "auroc (macro)", ["a", "b", "c"], 1137, 3)
-    assert said.startswith("These data (n = 1,137) cannot tell apart 10 of 10 pairs of lines in auroc (macro): a, b and c share rank group 1")
+    assert said.startswith(
+        "These data (n = 1,137) cannot tell apart 10 of 10 pairs of lines in auroc (macro): a, b and c share rank group 1"
+    )
     assert said.endswith(f"would have to exceed about {found.smallest:.3f}.")
     assert ": a, b, c, d and 3 more share" in sentence(found, "x", list("abcdefg"), 9, 3)
-    two = apart(values[:2] + [0, 9], errors(replicates[:, :2]))
+    two = apart(values[:2] + np.array([0, 9]), errors(replicates[:, :2]))
     assert sentence(two, "x", ["a"], 9, 3).startswith("These data (n = 9) tell both lines apart in x; a difference")
     assert "nothing to compare" in sentence(apart(values[:1], errors(replicates[:, :1])), "x", ["a"], 9, 3)

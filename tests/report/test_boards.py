@@ -68,7 +68,13 @@ def test_an_empty_cell_says_why():
 
 def test_single_classes_have_columns_for_the_headline_metrics_without_an_explainer():
     mass = replace(ROW, class_name="Mass")
-    rows = [ROW, mass, *(replace(r, explainer="cam") for r in (ROW, mass)), replace(mass, variant="v"), replace(mass, metric="other")]
+    rows = [
+        ROW,
+        mass,
+        *(replace(r, explainer="cam") for r in (ROW, mass)),
+        replace(mass, variant="v"),
+        replace(mass, metric="other"),
+    ]
     (board,) = boards([result("a", *rows)])
     assert [(c.key.class_name, c.key.explainer, c.headline) for c in board.columns] == [
         ("Mass", "", False), ("macro", "", True), ("macro", "cam", True)]  # fmt: skip

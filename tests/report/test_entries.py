@@ -78,7 +78,9 @@ def seeded(synthetic, tmp_path_factory):
 
 
 def key_of(board, metric):
-    return next(c.key for c in board.columns if (c.key.metric, c.key.class_name, c.key.variant) == (metric, "macro", ""))
+    return next(
+        c.key for c in board.columns if (c.key.metric, c.key.class_name, c.key.variant) == (metric, "macro", "")
+    )
 
 
 def test_a_line_is_the_mean_of_its_seeds_with_an_interval_over_seeds_and_clusters(seeded):

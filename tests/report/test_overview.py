@@ -52,13 +52,21 @@ def overview(synthetic, tmp_path_factory):
     from harness.report.site import build
 
     runs = tmp_path_factory.mktemp("overview") / "runs"
-    made = [("baseline", 0, 1.0), ("baseline", 1, 1.1), ("baseline", 2, 0.9), ("robust_fgsm", 0, 1.05), ("strong", 0, 2.6)]
+    made = [
+        ("baseline", 0, 1.0),
+        ("baseline", 1, 1.1),
+        ("baseline", 2, 0.9),
+        ("robust_fgsm", 0, 1.05),
+        ("strong", 0, 2.6),
+    ]
     for number, (method, seed, skill) in enumerate(made):
         tables = {"classification": synthetic.classification(skill, number), "cam": synthetic.localisation(0.3 + 0.1 * number, number),
                   "random_map": synthetic.reference(0), "centre": synthetic.reference(1)}  # fmt: skip
         if number < 3:
             tables["saliency"] = synthetic.localisation(0.3, 50 + number)
-        synthetic.write_run(runs, 0, method=method, seed=seed, run_id=f"{method}-s{seed}", tables=tables, pictures=False)
+        synthetic.write_run(
+            runs, 0, method=method, seed=seed, run_id=f"{method}-s{seed}", tables=tables, pictures=False
+        )
     synthetic.write_run(runs, 3, seed=0, run_id="hostile", method=NASTY, flags=("partial",), pictures=False,
                         tables={"classification": synthetic.classification(1.2, 7)})  # fmt: skip
     synthetic.write_run(runs, 0, method="alone", seed=0, run_id="other", dataset="cifar10", pictures=False,
@@ -89,8 +97,11 @@ def table(page):
 
 def names(page, kind="lines"):
     """Return the first cell of the lines of one part of the table."""
-    return page.evaluate("""(kind) => [...document.querySelectorAll(`section.board:not([hidden]) .scroll.js tbody.${kind} tr:not(.heading)`)]
-        .map(r => (r.querySelector('.who') ?? r.cells[0]).textContent.replace(/needs no model/, '').trim())""", kind)
+    return page.evaluate(
+        """(kind) => [...document.querySelectorAll(`section.board:not([hidden]) .scroll.js tbody.${kind} tr:not(.heading)`)]
+        .map(r => (r.querySelector('.who') ?? r.cells[0]).textContent.replace(/needs no model/, '').trim())""",
+        kind,
+    )
 
 
 def download(page, name):
@@ -140,7 +151,10 @@ def test_three_seeds_are_one_line_that_a_key_opens(index):
 
 def test_what_the_data_cannot_separate_is_said_of_the_sorted_column(index):
     said = index.locator(".apart.js:visible")
-    assert re.match(r"These data \(n = 160\) cannot tell apart \d of 3 pairs of lines in auroc \(macro\).*exceed about 0\.\d", said.inner_text())
+    assert re.match(
+        r"These data \(n = 160\) cannot tell apart \d of 3 pairs of lines in auroc \(macro\).*exceed about 0\.\d",
+        said.inner_text(),
+    )
     index.locator("th button", has_text="brier").first.click()
     assert " in brier (" in said.inner_text()
     notes = index.locator("section:not([hidden]) .notes").inner_text()
@@ -180,7 +194,9 @@ def test_several_explainers_and_single_classes_can_be_shown_and_the_address_keep
     again.close()
 
 
-@pytest.mark.parametrize(("fragment", "explainers"), [("explainer=saliency", {"saliency"}), ("explainer=*", {"cam", "saliency"})])
+@pytest.mark.parametrize(
+    ("fragment", "explainers"), [("explainer=saliency", {"saliency"}), ("explainer=*", {"cam", "saliency"})]
+)
 def test_addresses_of_an_earlier_report_still_work(index, fragment, explainers):
     index.goto(index.url.partition("#")[0] + f"#{fragment}&sort=-auroc+%28macro%29&filter=seed+0")
     index.reload()
@@ -289,7 +305,9 @@ def typeset(tex):
     text = re.sub(r"\{\\scriptsize\{\}(.*?[^{]\])\}", r"\1", text)
     text = re.sub(r"\{([-\[\]*])\}", r"\1", text)
     tokens = re.findall(r"\\([a-zA-Z]+)\{\}|\\([{}$&#%_])|([^\\{}$&#%_^~])", text)
-    assert "".join(f"\\{a}{{}}" if a else f"\\{b}" if b else c for a, b, c in tokens) == text, "something is not escaped"
+    assert "".join(f"\\{a}{{}}" if a else f"\\{b}" if b else c for a, b, c in tokens) == text, (
+        "something is not escaped"
+    )
     names = {"textperiodcentered": "·", **PLAIN}
     return "".join(names[a] if a else b or c for a, b, c in tokens)
 
@@ -412,7 +430,9 @@ def test_axe_finds_nothing_serious(chromium, overview, scheme, width):
     for opened in (False, True):
         if opened:
             page.locator("#columns summary").click()
-        found = page.evaluate("axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html + ' ' + n.failureSummary)]))")
+        found = page.evaluate(
+            "axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html + ' ' + n.failureSummary)]))"
+        )
         assert [v for v in found if v[0] in ("serious", "critical")] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()

@@ -103,7 +103,9 @@ def test_without_scripts_every_board_is_a_whole_table_with_published_rows(swept_
     text = (swept_site / "index.html").read_text()
     (table,) = re.findall("<noscript>(.*?)</noscript>", text, re.S)
     assert table.count('<tr><th scope="row" class="name">') > 5
-    assert '<a href="runs/base-s0.html" title="base-s0">0</a>, <a href="runs/base-s1.html" title="base-s1">1</a>' in table
+    assert (
+        '<a href="runs/base-s0.html" title="base-s0">0</a>, <a href="runs/base-s1.html" title="base-s1">1</a>' in table
+    )
     assert "Published by others, under other conditions: never ranked" in table
     assert "Wang 2017 ResNet-50 (NIH) [1]" in table
     assert "0.745" in table
