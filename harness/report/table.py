@@ -269,7 +269,7 @@ def _published(board: Board, system: Beside, sources: dict[str, int]) -> dict[st
                       "below": False, "mark": "", "reason": "published, never ranked", "value": value, "low": None,
                       "high": None, "n": None})  # fmt: skip
     return {"name": system.name, "year": facts["year"], "mark": facts["mark"], "source": source,
-            "conditions": facts["split"] or facts["protocol"], "number": number,
+            "conditions": facts["split"], "number": number,
             "cells": cells}  # fmt: skip
 
 

@@ -74,7 +74,7 @@ harness.table = (() => {
       `<tbody class="lines">${order.map((i) => line(data, i, columns, open(i), bars)).join("")}</tbody>` +
       others(data, "references", references, "Reference rows. No explainer below the best of them is worth reading.", (x) => `<th scope="row" class="name" tabindex="-1">${esc(x.name)}<small>needs no model</small></th>`, columns, bars) +
       others(data, "published", published, "Published by others, under other conditions: never ranked.", (x) =>
-        `<th scope="row" class="name" tabindex="-1"><span class="who">${esc(x.name)}</span><small>${x.year ? `${esc(x.year)}, ` : ""}published <span class="badge note">${esc(x.mark)}</span> source ${x.number}</small>${x.conditions ? `<small class="conditions">${esc(x.conditions)}</small>` : ""}</th>`, columns, bars, more) + "</table>";
+        `<th scope="row" class="name" tabindex="-1"><span class="who">${esc(x.name)}</span><small class="conditions"><span class="badge note">${esc(x.mark)}</span>published${x.year ? ` ${esc(x.year)}` : ""}, source ${x.number}${x.conditions ? `; split: ${esc(x.conditions)}` : ""}</small></th>`, columns, bars, more) + "</table>";
   }
 
   return { html, cell, about };
