@@ -1,8 +1,8 @@
 """How long a report of many runs takes to render, how large its overview is, and how soon its table is on the screen.
 
-Every run is a line of its own (other settings), on two boards, so that nothing is averaged away: the worst case. Times
-are medians of five fresh Chromium pages: navigationStart to the first painted table line, and a change of the board
-to the frame in which its table is painted. `python benchmarks/report.py --runs 3 500`
+Every run is a line of its own (other settings), so that nothing is averaged away: the worst case; nine in ten are on
+the first of two boards. Times are medians of five fresh Chromium pages: navigationStart to the first painted table
+line, and a change of the board to the frame in which its table is painted. `python benchmarks/report.py --runs 3 500`
 """
 
 import argparse
