@@ -6,8 +6,9 @@ from pathlib import Path
 
 from harness.draws import user_cache
 from harness.errors import HarnessError, NothingMeasured
+from harness.report import literature
 from harness.report.markdown import leaderboard
-from harness.report.site import build
+from harness.report.site import build, templates_folder
 from harness.store import write_bytes
 from harness.visible import visible
 
@@ -29,7 +30,8 @@ def write(runs_dir: Path, results_dir: Path, out: Path, markdown: Path) -> str:
     records = len(list(results_dir.glob("*.json")))
     lines = [f"{summary.index}   ({summary.runs} runs, {records} records; opens from the file system)"]
     if records or markdown.exists():  # without either, nobody asked for a table
-        write_bytes(markdown, leaderboard(results_dir, cache=user_cache()).encode())
+        published = literature.load(templates_folder())
+        write_bytes(markdown, leaderboard(results_dir, published=published, cache=user_cache()).encode())
         lines.append(f"{markdown}   (records alone)")
     lines += [f"left out: {visible(problem)}" for problem in summary.unreadable]
     return "\n".join(lines)
@@ -38,6 +40,6 @@ def write(runs_dir: Path, results_dir: Path, out: Path, markdown: Path) -> str:
 def check(results_dir: Path, markdown: Path) -> str:
     """Return a sentence where the Markdown table is up to date; raise `Stale` where it is not."""
     current = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
-    if current != leaderboard(results_dir):
+    if current != leaderboard(results_dir, published=literature.load(templates_folder())):
         raise Stale(f"{markdown} is stale. Run `harness report` and commit it.")
     return f"{markdown} is up to date."

@@ -119,14 +119,17 @@ def is_reference(stage: StageResult) -> bool:
 
 
 def boards(results: Sequence[Result], *, every_class: bool = False) -> list[Board]:
-    """Return the boards of all finished runs, sorted; lines are sorted by method, model, settings, seed and run."""
+    """Return the boards of all finished runs, sorted; lines are sorted by method, model, settings, seed and run.
+
+    Single classes have columns for the headline metrics that need no explainer; `every_class` keeps all there are.
+    """
     lines: dict[BoardKey, dict[str, dict[ColumnKey, Cell]]] = {}
     references: dict[BoardKey, dict[str, dict[ColumnKey, Cell]]] = {}
     by_id = {r.run_id: r for r in sorted(results, key=lambda r: r.run_id) if status(r) == FINISHED}
     for run_id, result in by_id.items():
         for stage in newest(result.stages):
             for row in stage.rows:
-                if not every_class and row.class_name not in SUMMARY_CLASSES:
+                if not every_class and not (row.class_name in SUMMARY_CLASSES or _plain(column_key(row))):
                     continue
                 key, cell = board_key(row), Cell(row, stage)
                 if is_reference(stage):  # needs no model, so the first run speaks for all
@@ -135,10 +138,18 @@ def boards(results: Sequence[Result], *, every_class: bool = False) -> list[Boar
                     references.setdefault(key, {}).setdefault(row.explainer, {}).setdefault(column_key(row), cell)
                 else:
                     lines.setdefault(key, {}).setdefault(run_id, {})[column_key(row)] = cell
-    return [
-        Board(key, _columns(lines[key].values()), _sorted(lines[key], by_id), references.get(key, {}))
-        for key in sorted(lines)
-    ]
+    found = []
+    for key in sorted(lines):
+        columns = _columns(lines[key].values(), every_class)
+        kept = {c.key for c in columns}
+        own = {run: {k: cell for k, cell in cells.items() if k in kept} for run, cells in lines[key].items()}
+        found.append(Board(key, columns, _sorted({r: c for r, c in own.items() if c}, by_id), references.get(key, {})))
+    return found
+
+
+def _plain(key: ColumnKey) -> bool:
+    """Return whether a column has neither explainer nor variant, threshold, resolution or radius."""
+    return not (key.explainer or key.variant) and (key.threshold, key.resolution, key.radius) == (MISSING,) * 3
 
 
 def _sorted(cells: dict[str, dict[ColumnKey, Cell]], by_id: dict[str, Result]) -> list[Line]:
@@ -146,16 +157,23 @@ def _sorted(cells: dict[str, dict[ColumnKey, Cell]], by_id: dict[str, Result]) -
     return sorted(found, key=lambda x: (x.first.method, x.first.model, x.first.settings, x.first.seed, x.result.run_id))
 
 
-def _columns(lines: Iterable[dict[ColumnKey, Cell]]) -> list[Column]:
+def _columns(lines: Iterable[dict[ColumnKey, Cell]], every_class: bool) -> list[Column]:
     rows = {key: cell.row for cells in lines for key, cell in cells.items()}
     places = {registration(m)["name"]: i for i, m in enumerate(builtin())}  # a plug-in's metrics come after ours
     order = sorted(rows, key=lambda k: (k.evaluation, k.explainer, places.get(k.metric, len(places)), k))
     headline: dict[tuple[str, ...], list[ColumnKey]] = {}
     for key in order:
-        if not key.variant and key.threshold == MISSING and key.radius == MISSING:
+        summary = every_class or key.class_name in SUMMARY_CLASSES
+        if summary and not key.variant and key.threshold == MISSING and key.radius == MISSING:
             headline.setdefault((key.evaluation, key.explainer), []).append(key)
     shown = {key for keys in headline.values() for key in keys[:HEADLINE]}
-    return [Column(key, rows[key].higher_is_better, rows[key].unit, key in shown) for key in order]
+    by_class = {_of_all(key) for key in shown}
+    kept = [k for k in order if every_class or k.class_name in SUMMARY_CLASSES or _of_all(k) in by_class]
+    return [Column(key, rows[key].higher_is_better, rows[key].unit, key in shown) for key in kept]
+
+
+def _of_all(key: ColumnKey) -> ColumnKey:
+    return replace(key, class_name="")
 
 
 @cache

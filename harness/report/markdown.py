@@ -1,13 +1,20 @@
-"""leaderboard.md: the published records as Markdown tables, one per board. The same records give the same bytes."""
+"""leaderboard.md: the published records as Markdown tables, a few per board. The same records give the same bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
+from urllib.parse import quote
 
 from harness.record import load_all
-from harness.report.boards import Board, Column, Line, boards, digits_of, missing_reason
+from harness.report import literature
+from harness.report.beside import Beside, beside
+from harness.report.boards import Board, Column, boards, digits_of, missing_reason
+from harness.report.entries import Entry
 from harness.report.names import markdown_text
-from harness.report.ranks import BoardRanks, few_seeds, rank_board
+from harness.report.ranks import BoardRanks, rank_board
+from harness.report.table import headline_sentences, seeds_note
 from harness.rows import cell
 from harness.stats import RESAMPLES
 
@@ -19,70 +26,146 @@ Publish a finished run, then give the second command:
     harness publish RUN
     harness report
 """
+LEGEND = (
+    "Value [95 % interval], n, rank group: a line opens a new group when it differs from the best of the group above "
+    "(paired bootstrap by patient, Holm, 0.05)."
+)
 
 
-def leaderboard(results_dir: Path, *, cache: Path | None = None, resamples: int = RESAMPLES) -> str:
-    """Return leaderboard.md, from the records of `results_dir` alone."""
+def leaderboard(
+    results_dir: Path,
+    *,
+    published: Sequence[literature.Published] = (),
+    cache: Path | None = None,
+    resamples: int = RESAMPLES,
+) -> str:
+    """Return leaderboard.md, from the records of `results_dir` and the `published` figures alone."""
     results, unreadable = load_all(None, results_dir)
     problems = list(unreadable)
     parts = []
     for board in boards(results):
         ranks = rank_board(board, cache, resamples=resamples)
         problems += ranks.problems
-        parts.append(_board(board, ranks))
+        parts.append(_board(board, ranks, published, results_dir.name))
     if problems:
         names = [p.replace(f"{results_dir}/", "") for p in problems]  # the same text wherever the checkout lies
         parts.append("## Problems\n\n" + "".join(f"- {markdown_text(p)}\n" for p in names))
     return HEADER + ("\n".join(parts) if parts else EMPTY)
 
 
-def _board(board: Board, ranks: BoardRanks) -> str:
+def _board(board: Board, ranks: BoardRanks, published: Sequence[literature.Published], folder: str) -> str:
     shown = [c for c in board.columns if c.headline]
-    titles = [f"{markdown_text(c.key.label())} {'↑' if c.higher_is_better else '↓'}" for c in shown]
-    head = ["method", "model", "settings", "seed", *titles, "notes"]
     reasons: dict[str, int] = {}
-    lines = [_line(board, line, shown, ranks, reasons) for line in board.lines]
-    lines += [_reference(board, name, shown) for name in sorted(board.references)]
-    table = ["| " + " | ".join(x) + " |" for x in (head, ["---"] * len(head), *lines)]
-    text = [f"## {markdown_text(board.key.title())}", "", *table, "", _legend(board)]
+    text = [f"## {markdown_text(board.key.title())}", ""]
+    text += [f"- {markdown_text(said)}" for said in headline_sentences(board, ranks)]
+    for (evaluation, explainer), members in groupby(shown, lambda c: (c.key.evaluation, c.key.explainer)):
+        title = f"{evaluation}: {explainer}" if explainer else evaluation
+        text += ["", f"### {markdown_text(title)}", "", *_table(board, list(members), ranks, reasons, folder)]
+    counts = [len(e.runs) for e in ranks.entries]
+    text += ["", " ".join([LEGEND, seeds_note(sorted(set(counts)), counts)]).strip()]
+    if board.references:
+        text[-1] += " No explainer below the best reference row is worth reading."
     if reasons:
         text += ["", *[f"- ({number}) {markdown_text(reason)}" for reason, number in reasons.items()]]
+    if systems := beside(board, published, shown):
+        text += ["", *_published(systems, [c for c in shown if any(c.key in s.figures for s in systems)])]
     return "\n".join(text) + "\n"
 
 
-def _line(board: Board, line: Line, shown: list[Column], ranks: BoardRanks, reasons: dict[str, int]) -> list[str]:
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _titles(columns: Sequence[Column]) -> list[str]:
+    return [f"{markdown_text(c.key.label())} {'↑' if c.higher_is_better else '↓'}" for c in columns]
+
+
+def _table(board: Board, columns: list[Column], ranks: BoardRanks, reasons: dict[str, int], folder: str) -> list[str]:
+    """Return one table, best line first; lines without any of its numbers stand below it, with the reason."""
+    measured = [e for e in ranks.entries if any(e.id in ranks.means[c.key] for c in columns)]
+    best = {e.id: _order(columns[0], e, ranks) for e in measured}
+    lines = [_line(e, columns, ranks, reasons, folder) for e in sorted(measured, key=lambda e: best[e.id])]
+    if columns[0].key.explainer:
+        lines += [
+            _reference(board, name, columns) for name in sorted(board.references) if _scored(board, name, columns)
+        ]
+    head = ["method", "model", "settings", "seeds", *_titles(columns), "notes"]
+    table = [_row(x) for x in (head, ["---"] * len(head), *lines)]
+    absent: dict[str, list[str]] = {}
+    for e in ranks.entries:
+        if e not in measured:
+            name = f"{e.method} ({e.settings})" if e.settings else e.method
+            absent.setdefault(missing_reason(e.runs[0].result, columns[0].key), []).append(name)
+    return table + [
+        line for why, names in absent.items()
+        for line in ("", f"Not in this table: {markdown_text(', '.join(names))} ({markdown_text(why)}).")
+    ]  # fmt: skip
+
+
+def _order(column: Column, entry: Entry, ranks: BoardRanks) -> tuple[bool, float, str]:
+    mean = ranks.means[column.key].get(entry.id)
+    if mean is None or not mean.cell.measured:
+        return True, 0.0, entry.id
+    return False, (-1 if column.higher_is_better else 1) * mean.cell.row.value, entry.id
+
+
+def _line(
+    entry: Entry, columns: Sequence[Column], ranks: BoardRanks, reasons: dict[str, int], folder: str
+) -> list[str]:
     cells = []
-    for column in shown:
-        found = line.cells.get(column.key)
-        if found is None:
-            why = missing_reason(line.result, column.key)
+    for column in columns:
+        mean = ranks.means[column.key].get(entry.id)
+        if mean is None:
+            why = missing_reason(entry.runs[0].result, column.key)
             cells.append(f"not run ({reasons.setdefault(why, len(reasons) + 1)})")
             continue
-        row = found.row
-        rank = ranks.ranks.get(column.key, {}).get(line.result.run_id)
+        row = mean.cell.row
+        rank = ranks.ranks[column.key].get(entry.id)
         text = cell(row.value, row.low, row.high, digits_of(row.metric))
-        if found.measured:
+        if mean.cell.measured:
             text += f", n={row.n}" + (f", group {rank.group}" if rank else "")
-        why = row.reason or ("" if rank else ranks.unranked.get(column.key, {}).get(line.result.run_id, ""))
-        cells.append(text + (f" ({reasons.setdefault(why, len(reasons) + 1)})" if why else ""))
-    first = line.first
-    words = (first.method, first.model, first.settings or "defaults", str(first.seed))
-    return [*(markdown_text(w) for w in words), *cells, markdown_text(", ".join(line.flags))]
+        unranked = "" if rank else ranks.unranked[column.key].get(entry.id, "")
+        whys = dict.fromkeys(x for x in (row.reason, unranked, mean.note if mean.without else "") if x)
+        numbers = [str(reasons.setdefault(why, len(reasons) + 1)) for why in whys]
+        cells.append(text + (f" ({', '.join(numbers)})" if numbers else ""))
+    words = (entry.method, entry.model, entry.settings or "defaults")
+    seeds = ", ".join(
+        f"[{run.first.seed}]({quote(f'{folder}/{run.result.run_id}.json', errors='replace')})" for run in entry.runs
+    )
+    notes = ", ".join([*entry.flags, *(["older runs of these seeds"] if entry.older else [])])
+    return [*(markdown_text(w) for w in words), seeds, *cells, markdown_text(notes)]
 
 
-def _reference(board: Board, name: str, shown: list[Column]) -> list[str]:
+def _scored(board: Board, name: str, columns: Sequence[Column]) -> bool:
+    return any(name in board.reference_cells(c.key) for c in columns)
+
+
+def _reference(board: Board, name: str, columns: Sequence[Column]) -> list[str]:
     cells = []
-    for column in shown:
-        found = board.reference_cells(column.key).get(name) if column.key.explainer else None
+    for column in columns:
+        found = board.reference_cells(column.key).get(name)
         row = found.row if found else None
         cells.append(f"{cell(row.value, row.low, row.high, digits_of(row.metric))}, n={row.n}" if row else "")
     return [f"*{markdown_text(name)}*", "", "", "", *cells, "reference: needs no model"]
 
 
-def _legend(board: Board) -> str:
-    noise = "Fewer than three seeds: sampling noise only." if few_seeds(board) else "Each line is one seed."
-    return (
-        "Value [95 % interval], n, rank group: a run opens a new group when it differs from the best of the group "
-        f"above (paired bootstrap by patient, Holm, 0.05). {noise}"
-        + (" No explainer below the best reference row is worth reading." if board.references else "")
-    )
+def _published(systems: Sequence[Beside], columns: Sequence[Column]) -> list[str]:
+    """Return the published systems as rows of their own, each with its source and how it was measured."""
+    head = ["published system", "year", *_titles(columns), "mark", "split", "source"]
+    lines = []
+    sources: dict[str, int] = {}
+    for s in systems:
+        facts = s.facts
+        cells = [f"{s.figures[c.key].value:.{digits_of(c.key.metric)}f}" if c.key in s.figures else "" for c in columns]
+        number = sources.setdefault(s.source, len(sources) + 1)
+        own, read = (s.name, facts["year"]), (facts["mark"], facts["split"], f"({number})")
+        lines.append([*map(markdown_text, own), *cells, *map(markdown_text, read)])
+    return [
+        "### published by others",
+        "",
+        "Measured by others under other conditions: never ranked, and not comparable line by line.",
+        "",
+        *(_row(x) for x in (head, ["---"] * len(head), *lines)),
+        "",
+        *(f"- ({number}) {markdown_text(source)}" for source, number in sources.items()),
+    ]

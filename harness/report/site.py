@@ -17,6 +17,7 @@ from harness.errors import UsageError
 from harness.plugins import checkout_folder
 from harness.record import Result, load_all
 from harness.report import gallery, literature, runpage
+from harness.report.apart import ALPHA
 from harness.report.boards import Board, boards
 from harness.report.figures import (
     adversarial_explanations,
@@ -29,7 +30,7 @@ from harness.report.figures import (
     trust,
 )
 from harness.report.names import file_stems
-from harness.report.ranks import ALPHA, rank_board
+from harness.report.ranks import rank_board
 from harness.report.scrubber import scrubber
 from harness.report.table import board_view, downloadable
 from harness.report.unfinished import unfinished
@@ -39,7 +40,17 @@ from harness.store import write_bytes, writing
 from harness.visible import visible, visible_json
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
-ASSETS = ("report.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js")
+ASSETS = (
+    "report.css",
+    "common.js",
+    "takeaway.js",
+    "table.js",
+    "board.js",
+    "run.js",
+    "figure.js",
+    "scrubber.js",
+    "zoom.js",
+)
 FIGURES = {  # page of a board -> its title
     "examples": "What the methods look at",
     "classes": "AUROC by class",
@@ -101,7 +112,7 @@ def build(
     for i, board in enumerate(boards(results)):
         ranks = rank_board(board, kept, resamples=resamples)
         problems += ranks.problems
-        view = board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, i + 1)
+        view = board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, published, i + 1)
         views.append({**view, "figures": figures[board.key]})
 
     pictures = gallery.Pictures(out / "assets" / "pictures")
@@ -131,7 +142,7 @@ def build(
         "index.html",
         root="",
         boards=views,
-        data=[downloadable(v) for v in views],
+        data={v["id"]: downloadable(v) for v in views},
         unfinished=unfinished(results, {n: f"runs/{s}.html" for n, s in stems.items()}),
         runs=sum(not r.published for r in results),
         records=sum(r.published for r in results),

@@ -64,3 +64,20 @@ def test_an_empty_cell_says_why():
     by_metric = {c.key.metric: c.key for c in board.columns}
     assert missing_reason(run, by_metric["ara"]) == "robustness: no GPU"
     assert missing_reason(result("b", ROW), by_metric["auroc"]) == "not run"
+
+
+def test_single_classes_have_columns_for_the_headline_metrics_without_an_explainer():
+    mass = replace(ROW, class_name="Mass")
+    rows = [
+        ROW,
+        mass,
+        *(replace(r, explainer="cam") for r in (ROW, mass)),
+        replace(mass, variant="v"),
+        replace(mass, metric="other"),
+    ]
+    (board,) = boards([result("a", *rows)])
+    assert [(c.key.class_name, c.key.explainer, c.headline) for c in board.columns] == [
+        ("Mass", "", False), ("macro", "", True), ("macro", "cam", True)]  # fmt: skip
+    assert {k for line in board.lines for k in line.cells} == {c.key for c in board.columns}
+    (board,) = boards([result("a", *rows)], every_class=True)
+    assert len(board.columns) == 6

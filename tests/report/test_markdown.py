@@ -1,5 +1,8 @@
+import re
 import shutil
+from dataclasses import replace
 
+from harness.report.literature import Published
 from harness.report.markdown import leaderboard
 
 
@@ -10,10 +13,21 @@ def test_no_records_says_what_to_do(tmp_path):
     assert "harness publish RUN" in text
 
 
-def test_a_board_is_one_table_and_repeats_to_the_byte(folders, tmp_path):
+def lines_of(text):
+    """Return the tables of a text, each as its rows of cells."""
+    tables = [[]]
+    for line in text.splitlines():
+        if line.startswith("| "):
+            tables[-1].append([c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif tables[-1]:
+            tables.append([])
+    return [t for t in tables if t]
+
+
+def test_a_board_is_a_table_per_evaluation_and_repeats_to_the_byte(folders, tmp_path):
     _, results = folders
     text = leaderboard(results, resamples=20)
-    copy = tmp_path / "elsewhere"
+    copy = tmp_path / "elsewhere" / "results"
     shutil.copytree(results, copy)
     (copy / "broken.json").write_text("{}")
     assert leaderboard(results, resamples=20) == text
@@ -21,14 +35,52 @@ def test_a_board_is_one_table_and_repeats_to_the_byte(folders, tmp_path):
     assert again.startswith(text)
     assert "broken.json" in again
     assert str(tmp_path) not in again
-    lines = [x for x in text.splitlines() if x.startswith("|")]
     assert text.count("\n## ") == 1
-    assert len({x.count("|") for x in lines}) == 1
-    assert sum("| baseline |" in x for x in lines) == 1
+    assert re.findall("^### (.*)", text, re.M) == ["classification", "localisation: cam", "localisation: saliency"]
+    tables = lines_of(text)
+    assert all(len({len(row) for row in table}) == 1 for table in tables)
+    assert [sum(row[0] == "baseline" for row in table) for table in tables] == [1, 1, 1]
     assert "group 1" in text
     assert "n=160" in text
-    assert "*random_map*" in text
+    assert [sum(row[0] == "*random_map*" for row in table) for table in tables] == [0, 1, 1]
     assert "sampling noise only" in text
+    values = [float(row[4].split()[0]) for row in tables[0][2:]]
+    assert values == sorted(values, reverse=True)
+
+
+def test_seeds_make_one_line_with_a_link_to_each_record(synthetic, tmp_path):
+    for seed in range(3):
+        run = synthetic.write_run(
+            tmp_path / "runs", seed, method="baseline", seed=seed, run_id=f"base s{seed}", pictures=False,
+            tables={"classification": synthetic.classification(1.0, seed)},
+        )  # fmt: skip
+        synthetic.publish(run, tmp_path / "results")
+    text = leaderboard(tmp_path / "results", resamples=20)
+    ((_, _, line),) = lines_of(text)
+    assert line[3] == ", ".join(f"[{s}](results/base%20s{s}.json)" for s in range(3))
+    assert "sampling noise only" not in text
+    assert "resamples seeds and patients" in text
+    assert "One line alone has auroc (macro)" in text
+
+
+def test_what_the_data_cannot_separate_is_said_once_per_evaluation(folders):
+    text = leaderboard(folders[1], resamples=20)
+    said = [x for x in text.splitlines() if x.startswith("- These data")]
+    assert len(said) == 2
+    assert re.search(r"n = 160\).* in auroc \(macro\).*a difference would have to exceed about 0\.\d", said[0])
+
+
+def test_published_figures_have_rows_of_their_own_with_their_source(folders):
+    row = Published("A | source", 2017, "<Wang>", "chestxray14", "auroc", "macro", None, 0.745, "seen-secondary", "their split",
+                    "otherwise", "")  # fmt: skip
+    other = replace(row, dataset="cifar10", system="elsewhere")
+    assert "published by others" not in leaderboard(folders[1], published=[other], resamples=20)
+    text = leaderboard(folders[1], published=[row, other], resamples=20)
+    table = lines_of(text)[-1]
+    assert table[0] == ["published system", "year", "auroc (macro) ↑", "mark", "split", "source"]
+    assert table[2:] == [["&lt;Wang&gt;", "2017", "0.745", "seen-secondary", "their split", "(1)"]]
+    assert "- (1) A \\| source. Mark: seen-secondary (quoted by another source; the original was not read). " in text
+    assert "never ranked" in text
 
 
 def test_hostile_names_stay_in_their_cell(synthetic, tmp_path):

@@ -8,7 +8,8 @@ from harness.draws import Draws
 from harness.metrics.auroc import auroc
 from harness.record import from_run
 from harness.report.boards import Board, boards
-from harness.report.ranks import few_seeds, grouped, rank_board, rank_column
+from harness.report.entries import few_seeds
+from harness.report.ranks import grouped, rank_board, rank_column
 
 
 def table_of(p):

@@ -94,9 +94,23 @@ def test_the_index_shows_ranks_reasons_references_and_unfinished_runs(site):
     lines, _, references = text.partition('<tbody class="references">')
     assert "failed-run" not in lines
     assert "random_map" in references.partition("</tbody>")[0]
-    row = next(r for r in lines.split("<tr data-i") if "=1+1" in r)  # the partial one: shown, not ranked
+    row = next(r for r in lines.split("<tr>") if "=1+1" in r)  # the partial one: shown, not ranked
     assert "rank group" not in row
     assert 'class="v">0.' in row
+
+
+def test_without_scripts_every_board_is_a_whole_table_with_published_rows(swept_site):
+    text = (swept_site / "index.html").read_text()
+    (table,) = re.findall("<noscript>(.*?)</noscript>", text, re.S)
+    assert table.count('<tr><th scope="row" class="name">') > 5
+    assert (
+        '<a href="runs/base-s0.html" title="base-s0">0</a>, <a href="runs/base-s1.html" title="base-s1">1</a>' in table
+    )
+    assert "Published by others, under other conditions: never ranked" in table
+    assert "Wang 2017 ResNet-50 (NIH) [1]" in table
+    assert "0.745" in table
+    assert "cannot tell apart" in table
+    assert re.search(r'<li value="1">Wang 2017, arXiv 1705.02315v5.*Split: official test', text)
 
 
 def test_a_run_page_holds_its_numbers(site):
