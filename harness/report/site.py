@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,11 +12,12 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from harness.columns import BoardKey
 from harness.draws import user_cache
 from harness.errors import UsageError
 from harness.plugins import checkout_folder
 from harness.record import Result, load_all
-from harness.report import gallery, literature, runpage
+from harness.report import datasets, explainers, gallery, literature, methods, runpage, under_attack, versus
 from harness.report.boards import Board, boards
 from harness.report.figures import (
     adversarial_explanations,
@@ -27,8 +29,10 @@ from harness.report.figures import (
     sweep,
     trust,
 )
+from harness.report.glossary import glossary
 from harness.report.names import file_stems
 from harness.report.ranks import ALPHA, rank_board
+from harness.report.registered import Registered
 from harness.report.scrubber import scrubber
 from harness.report.table import board_view, downloadable
 from harness.report.unfinished import unfinished
@@ -37,7 +41,8 @@ from harness.stats import RESAMPLES
 from harness.store import write_bytes, writing
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
-ASSETS = ("report.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js")
+ASSETS = ("report.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js", "paired.js",
+          "versus.js")  # fmt: skip
 FIGURES = {  # page of a board -> its title
     "examples": "What the methods look at",
     "classes": "AUROC by class",
@@ -85,7 +90,7 @@ def build(
         write_bytes(out / name, content)
         written.add(out / name)
 
-    def render(template: str, name: str, **context: Any) -> None:
+    def render(template: str, name: str, /, **context: Any) -> None:
         text = environment.get_template(template).render(**context)
         write(name, text.encode("utf-8", "replace"))  # a lone surrogate in a name becomes "?"
 
@@ -96,14 +101,23 @@ def build(
     kept = user_cache() if cache is True else cache or None
     problems = list(unreadable)
     views = []
-    for i, board in enumerate(boards(results)):
+    shown = boards(results)
+    run_pages = {n: f"runs/{s}.html" for n, s in stems.items()}
+    method_stems, dataset_stems = (file_stems(m.names_of(results)) for m in (methods, datasets))
+    for i, board in enumerate(shown):
         ranks = rank_board(board, kept, resamples=resamples)
         problems += ranks.problems
-        view = board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, i + 1)
-        views.append({**view, "figures": figures[board.key]})
+        view = board_view(board, ranks, run_pages, i + 1)
+        about = {
+            "dataset_page": f"datasets/{dataset_stems[board.key.dataset]}.html",
+            "methods": [{"name": m, "page": f"methods/{method_stems[m]}.html"}
+                        for m in dict.fromkeys(x.first.method for x in board.lines)],
+        }  # fmt: skip
+        views.append({**view, "figures": figures[board.key], "about": about})
 
     pictures = gallery.Pictures(out / "assets" / "pictures")
     pages = {n: f"../runs/{s}.html" for n, s in stems.items()}
+    attacked = []
     for key, board in drawn.items():
         for name, context in _figures(board, results, published, pictures, pages, resamples).items():
             own = [{**f, "current": f["name"] == name} for f in figures[key]]
@@ -114,6 +128,8 @@ def build(
                 "figures": own,
             }
             address = next(f["address"] for f in own if f["current"])
+            if name == "robustness" and (found := under_attack.summary(key.title(), address, context)):
+                attacked.append({**found, "board_address": shared["board_address"]})
             data = {"name": name, "board": key.title(), **{k: context.pop(k, {}) for k in ("charts", "records")}}
             render(f"{name}.html.j2", address, root="../", data=data, **shared, **context)
 
@@ -122,15 +138,27 @@ def build(
     for result in results:
         context = _page(result, neighbours, pictures, siblings)
         context["boards"] = [{"title": k.title(), "figures": figures.get(k, [])} for k in context["boards"]]
+        context["method_page"] = f"../methods/{method_stems[m]}.html" if (m := methods.name_of(result)) else ""
+        context["dataset_page"] = f"../datasets/{dataset_stems[d]}.html" if (d := datasets.name_of(result)) else ""
+        context["address"] = quote(result.run_id, errors="replace")
+        context["comparable"] = any(len(b.lines) > 1 for b in shown for x in b.lines if x.result is result)
         render("run.html.j2", f"runs/{stems[result.run_id]}.html", root="../", **context)
-    problems = sorted({*problems, *pictures.problems})
+    known = Registered.here()
+    for name, context in _words(results, shown, known, datasets.terms(folder), pictures, stems, figures).items():
+        render(f"{context.pop('template')}.html.j2", name, root="../" * name.count("/"), **context)
+    attacks = under_attack.page(attacked)
+    render("under_attack.html.j2", "robustness.html", root="", **attacks)
+    files = {n: f"assets/draws/{s}.js" for n, s in stems.items()}
+    _versus(results, shown, pictures, kept, resamples, {n: partial(write, f) for n, f in files.items()})
+    render("versus.html.j2", "versus.html", root="", entries=versus.entries(shown, files, run_pages), resamples=resamples)
+    problems = sorted({*problems, *pictures.problems, *known.problems})
     render(
         "index.html.j2",
         "index.html",
         root="",
         boards=views,
         data=[downloadable(v) for v in views],
-        unfinished=unfinished(results, {n: f"runs/{s}.html" for n, s in stems.items()}),
+        unfinished=unfinished(results, run_pages),
         runs=sum(not r.published for r in results),
         records=sum(r.published for r in results),
         unreadable=len(problems),
@@ -145,6 +173,7 @@ def build(
         resamples=resamples,
         alpha=ALPHA,
         protocol=PROTOCOL_VERSION,
+        glossary=glossary(),
     )
     for name in ASSETS:
         write(f"assets/{name}", (folder / "assets" / name).read_bytes())
@@ -155,6 +184,59 @@ def build(
     _remove_stale(out, written | pictures.written)
     runs = sum(not r.published for r in results)
     return Summary(runs, len(results) - runs, problems, out / "index.html")
+
+
+def _words(
+    results: Sequence[Result],
+    shown: Sequence[Board],
+    known: Registered,
+    stated: Mapping[str, Mapping[str, str]],
+    pictures: gallery.Pictures,
+    stems: Mapping[str, str],
+    figures: Mapping[BoardKey, list[dict[str, str]]],
+) -> dict[str, dict[str, Any]]:
+    """Return address -> template and context of the pages of methods, datasets and explainers."""
+    method_stems, dataset_stems = (file_stems(m.names_of(results)) for m in (methods, datasets))
+    links = {b.key.title(): {"figures": figures[b.key], "address": quote(b.key.title(), errors="replace")} for b in shown}
+    pages = {n: f"../runs/{s}.html" for n, s in stems.items()}
+    shared = {
+        "method_pages": {n: f"../methods/{s}.html" for n, s in method_stems.items()},
+        "run_pages": pages,
+    }
+    found: dict[str, dict[str, Any]] = {}
+
+    def add(name: str, template: str, context: dict[str, Any]) -> None:
+        own = [{**b, **links[b["title"]]} for b in context.get("boards", ())]
+        found[name] = {"template": template, **shared, **context, "boards": own}
+
+    for name, stem in method_stems.items():
+        add(f"methods/{stem}.html", "method", methods.page(name, results, shown, known, pages))
+    for name, stem in dataset_stems.items():
+        context = datasets.page(name, results, shown, known, stated, pictures, "../assets/pictures")
+        data = {"name": name, "board": "", "charts": context.pop("charts"), "records": []}
+        add(f"datasets/{stem}.html", "dataset", {**context, "data": data})
+    add("explainers.html", "explainers", explainers.page(shown, known, {n: f"runs/{s}.html" for n, s in stems.items()}))
+    found["methods.html"] = {"template": "methods", "methods": methods.index(results, shown, known, method_stems)}
+    found["datasets.html"] = {"template": "datasets", "datasets": datasets.index(results, known, stated, dataset_stems)}
+    return found
+
+
+def _versus(
+    results: Sequence[Result],
+    shown: Sequence[Board],
+    pictures: gallery.Pictures,
+    cache: Path | None,
+    resamples: int,
+    write: Mapping[str, Callable[[bytes], None]],
+) -> None:
+    """Write the script of every run that is on a board: what it can be held against another with."""
+    by_run: dict[str, list[dict[str, Any]]] = {}
+    for board in shown:
+        for run_id, compared in versus.compared(board, cache, resamples).items():
+            by_run.setdefault(run_id, []).append(compared)
+    for result in (r for r in results if r.run_id in by_run):
+        samples = versus.pictured(result, pictures, "assets/pictures")
+        write[result.run_id](versus.script(result.run_id, by_run[result.run_id], samples))
 
 
 def _figure_pages(stem: str) -> list[dict[str, str]]:
@@ -194,7 +276,7 @@ def _page(
         **context,
         "gallery": shown,
         "scrubber": steps,
-        "parent": {"run_id": parent, "page": siblings.get(parent, "")},
+        "parent": {"run_id": parent, "page": siblings.get(parent, ""), "address": quote(parent, errors="replace")},
     }
 
 
@@ -241,7 +323,8 @@ def claim(out: Path, marker: str, command: str) -> None:
 
 def _remove_stale(out: Path, written: set[Path]) -> None:
     """Remove the pages and pictures of an earlier report that this one does not have."""
-    for pattern in ("runs/*.html", "figures/*.html", "assets/pictures/*"):
+    for pattern in ("runs/*.html", "figures/*.html", "methods/*.html", "datasets/*.html", "assets/draws/*",
+                    "assets/pictures/*"):
         for path in out.glob(pattern):
             if path not in written:
                 path.unlink()
