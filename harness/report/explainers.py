@@ -73,6 +73,12 @@ def _board(board: Board, pages: Mapping[str, str]) -> dict[str, Any] | None:
     if not groups:
         return None
     shown = [{"metric": m, "higher": m not in LOWER} for m in columns]
+    for i, _ in enumerate(columns):
+        cells = [c for part in (*(g["lines"] for g in groups), references) for x in part if (c := x["cells"][i])]
+        if len({c["settings"] for c in cells}) < 2:  # the same for all: said over the table
+            shown[i]["settings"] = next((c["settings"] for c in cells), "")
+            for c in cells:
+                c["settings"] = ""
     return {"title": board.key.title(), "columns": shown, "groups": groups, "references": references,
             "left_out": left_out, "records": records}  # fmt: skip
 

@@ -15,7 +15,8 @@ from harness.rows import cell
 
 
 def table(board: Board, lines: Sequence[Line], pages: Mapping[str, str]) -> dict[str, Any]:
-    """Return columns (runs by settings, lowest seed first, and the mean where there are several) and groups of lines."""
+    """Return columns (runs by settings, lowest seed first, and the mean where there are several) and groups of lines:
+    those of the model, and apart from them those of an explainer."""
     series, _ = series_of(replace(board, lines=list(lines)))
     shown = {x.result.run_id for s in series for x in s.lines}
     columns: list[dict[str, Any]] = []
@@ -31,12 +32,14 @@ def table(board: Board, lines: Sequence[Line], pages: Mapping[str, str]) -> dict
                             "run_id": "", "badges": []})  # fmt: skip
             takers.append(list(s.lines))
     keys = {k for x in lines for k in x.cells}
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[tuple[bool, str], list[dict[str, Any]]] = {}
     for c in (c for c in board.columns if c.headline and c.key in keys):
-        groups.setdefault(group_of(c.key), []).append(
+        groups.setdefault((bool(c.key.explainer), group_of(c.key)), []).append(
             {"metric": c.key.metric, "details": _rest(c.key), "higher": c.higher_is_better, "unit": c.unit,
              "cells": [_cell(mine, c) for mine in takers]})  # fmt: skip
-    return {"columns": columns, "groups": [{"name": k, "lines": v} for k, v in groups.items()]}
+    parts = [[{"name": name, "lines": v} for (explained, name), v in groups.items() if explained is of_maps]
+             for of_maps in (False, True)]  # fmt: skip
+    return {"columns": columns, "groups": parts[0], "explained": parts[1]}
 
 
 def group_of(key: ColumnKey) -> str:

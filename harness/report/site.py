@@ -41,7 +41,7 @@ from harness.stats import RESAMPLES
 from harness.store import write_bytes, writing
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
-ASSETS = ("report.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js", "paired.js",
+ASSETS = ("report.css", "pages.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js", "paired.js",
           "versus.js")  # fmt: skip
 FIGURES = {  # page of a board -> its title
     "examples": "What the methods look at",

@@ -8,7 +8,7 @@
   const SHOWN = { evaluation: "every evaluation", explainer: "every explainer" };
   const state = { a: null, b: null, evaluation: ALL, explainer: ALL, scale: "errors" }; // a, b: [board, run]
   let found = null; // what is shown: lines, boards, runs
-  let asked = 0;
+  let asked = 0, neither = 0;
 
   const run = (place) => offered[place[0]].runs[place[1]];
   const places = offered.flatMap((board, i) => board.runs.map((_, j) => [i, j]));
@@ -71,7 +71,10 @@
     const of = (content, place) => content.boards.find((x) => x.board === offered[place[0]].board)?.columns ?? [];
     const mine = new Map(of(a, state.a).map((c) => [c.id, c])), theirs = new Map(of(b, state.b).map((c) => [c.id, c]));
     const columns = new Map([...mine, ...theirs].map(([id, c]) => [id, c]));
-    return [...columns.values()].map((c) => {
+    const measured = (c) => c?.value !== undefined;
+    const shown = [...columns.values()].filter((c) => measured(mine.get(c.id)) || measured(theirs.get(c.id)));
+    neither = columns.size - shown.length;
+    return shown.map((c) => {
       const line = { ...c, a: mine.get(c.id), b: theirs.get(c.id) };
       line.why = why(line.a, line.b);
       if (!line.why) line.found = paired.difference(line.b, line.a);
@@ -230,6 +233,7 @@
       : state.a[0] !== state.b[0] ? `A is on the board ${offered[state.a[0]].board}, B on ${offered[state.b[0]].board}. Numbers of different boards are never compared: choose two runs of one board.`
       : `${counted.length} number${counted.length === 1 ? "" : "s"} compared${rest ? `, ${rest} not` : ""}: B is better in ${wins("B")}, A in ${wins("A")}, ${counted.length - told.length} not told apart.`;
     const comparable = state.a[0] === state.b[0] && !same(state.a, state.b) && !state.lost.length;
+    at("neither").textContent = neither ? `${neither} more number${neither === 1 ? "" : "s"} of this board: measured of neither.` : "";
     at("result").hidden = !comparable;
     if (!comparable) return;
     table(lines);
