@@ -12,7 +12,7 @@ from harness.record import Result
 from harness.report import gallery
 from harness.report.boards import Board
 from harness.report.names import chart_text
-from harness.report.registered import Registered, doc, text
+from harness.report.registered import Registered, doc, spoken, text
 from harness.report.runpage import setting_of, text_of
 
 FILE = "datasets.csv"
@@ -57,7 +57,7 @@ def described(name: str, known: Registered, stated: Mapping[str, Mapping[str, st
         return {"summary": "", "more": "", "source": "", "how_to_get": "", **own, "terms": own["terms"] or NOT_STATED}
     said = text(component, "terms")
     return {
-        "summary": component.summary,
+        "summary": spoken(component.summary),
         "more": doc(component).partition("\n\n")[2],
         "source": component.source,
         "how_to_get": text(component, "how_to_get"),

@@ -10,7 +10,7 @@ from harness.record import newest
 from harness.report.boards import SUMMARY_CLASSES, Board, Line, digits_of
 from harness.report.figures.series import Point, labels, plain, point, record, series_of
 from harness.report.names import file_stems
-from harness.report.registered import Registered, doc
+from harness.report.registered import Registered, doc, spoken
 
 # What is shown of an explainer: one number of each question that is put to a map.
 METRICS = ("mean_localisation_accuracy", "pointing_game", "energy", "insertion", "deletion", "insertion_minus_deletion",
@@ -38,7 +38,7 @@ def _described(name: str, known: Registered, boards: Sequence[Board]) -> dict[st
     own = [b.key.title() for b in boards if name in b.explainers or name in b.references]
     return {
         "name": name,
-        "summary": component.summary if component else "",
+        "summary": spoken(component.summary) if component else "",
         "more": doc(component).partition("\n\n")[2] if component else "",
         "source": component.source if component else "",
         "reference": bool(component and component.options.get("reference")),

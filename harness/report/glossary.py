@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.metrics.cells import registration
 from harness.metrics.summary import builtin
+from harness.report.registered import spoken
 
 SHAPE = re.compile(r",? ?\(R,(?:[^()]|\([^()]*\))*\)")  # of the returned array: of no use to a reader
 
@@ -16,7 +17,7 @@ def glossary() -> list[dict[str, Any]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for metric in builtin():
         own = registration(metric)
-        sentence = SHAPE.sub("", (metric.__doc__ or "").partition("\n")[0]).strip()
+        sentence = spoken(SHAPE.sub("", (metric.__doc__ or "").partition("\n")[0]).strip())
         found.setdefault(own["evaluation"], []).append(
             {"name": own["name"], "sentence": sentence, "unit": own.get("unit", ""), "higher": own["higher_is_better"],
              "source": own.get("source", "")})  # fmt: skip

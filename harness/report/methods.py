@@ -8,7 +8,7 @@ from typing import Any
 from harness.record import Result
 from harness.report import numbers
 from harness.report.boards import Board, status
-from harness.report.registered import Registered, doc
+from harness.report.registered import Registered, doc, spoken
 from harness.report.runpage import setting_of, text_of
 
 NOT_HERE = "not registered where this report was made: a plug-in of its own, or of another version"
@@ -31,7 +31,7 @@ def described(name: str, known: Registered) -> dict[str, str]:
     if component is None:
         return {"summary": ZOO if name.startswith("zoo:") else NOT_HERE, "more": "", "source": ""}
     rest = doc(component).partition("\n\n")[2]
-    return {"summary": component.summary, "more": rest, "source": component.source}
+    return {"summary": spoken(component.summary), "more": rest, "source": component.source}
 
 
 def page(

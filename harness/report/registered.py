@@ -35,7 +35,12 @@ def doc(component: Component) -> str:
     """Return the docstring of a component as one paragraph per blank line."""
     owner, _ = _class(component)
     text = (ast.get_docstring(owner) or "") if owner else ""
-    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    return spoken("\n\n".join(" ".join(part.split()) for part in text.split("\n\n")))
+
+
+def spoken(text: str) -> str:
+    """Return a sentence of a docstring without the marks of code."""
+    return text.replace("`", "")
 
 
 def text(component: Component, attribute: str) -> str:

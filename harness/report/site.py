@@ -16,6 +16,7 @@ from harness.columns import BoardKey
 from harness.draws import user_cache
 from harness.errors import UsageError
 from harness.plugins import checkout_folder
+from harness.metrics.cells import MINIMUM_SCORED
 from harness.record import Result, load_all
 from harness.report import datasets, explainers, gallery, literature, methods, runpage, under_attack, versus
 from harness.report.boards import Board, boards
@@ -174,6 +175,7 @@ def build(
         alpha=ALPHA,
         protocol=PROTOCOL_VERSION,
         glossary=glossary(),
+        scored=MINIMUM_SCORED,
     )
     for name in ASSETS:
         write(f"assets/{name}", (folder / "assets" / name).read_bytes())

@@ -118,7 +118,7 @@
   function row(l) {
     const tr = element("tr", "", apart(l) ? "apart" : ""), head = element("th");
     head.scope = "row";
-    head.append(l.metric);
+    head.append(...l.metric.split("_").flatMap((part, i) => (i ? ["_", document.createElement("wbr"), part] : [part])));
     const arrow = element("span", l.higher ? "↑" : "↓", "arrow");
     arrow.setAttribute("aria-hidden", "true");
     head.append(arrow, element("span", `, ${l.higher ? "higher" : "lower"} is better`, "sr"), element("small", l.details));
@@ -177,6 +177,7 @@
     at("chart-part").hidden = !counted.length;
     if (!counted.length) return;
     const narrow = at("chart").clientWidth < 560;
+    if (narrow && state.scale === "errors") figure.layout.xaxis.title.text = "← A better · B better →";
     if (narrow) figure.data.forEach((t) => (t.y = t.y.map((n) => (n.length > 30 ? `${n.slice(0, 29)}…` : n))));
     if (narrow) figure.layout.yaxis.categoryarray = names.map((n) => (n.length > 30 ? `${n.slice(0, 29)}…` : n));
     harness.draw(at("chart"), figure);
