@@ -45,8 +45,8 @@ def name_of(result: Result) -> str:
 
 
 def names_of(results: Sequence[Result]) -> list[str]:
-    """Return the datasets of all runs, sorted."""
-    return sorted({name_of(r) for r in results} - {""})
+    """Return the datasets that runs or their rows name, sorted."""
+    return sorted(({name_of(r) for r in results} | {row.dataset for r in results for row in r.rows}) - {""})
 
 
 def described(name: str, known: Registered, stated: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

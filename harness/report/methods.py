@@ -16,8 +16,8 @@ ZOO = "A network trained elsewhere and loaded as it is (harness list zoo)."
 
 
 def names_of(results: Sequence[Result]) -> list[str]:
-    """Return the methods of all runs, sorted."""
-    return sorted({name_of(r) for r in results} - {""})
+    """Return the methods that runs or their rows name, sorted."""
+    return sorted(({name_of(r) for r in results} | {row.method for r in results for row in r.rows}) - {""})
 
 
 def name_of(result: Result) -> str:

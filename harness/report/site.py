@@ -110,6 +110,7 @@ def build(
         problems += ranks.problems
         view = board_view(board, ranks, run_pages, i + 1)
         about = {
+            "pair": quote(board.lines[0].result.run_id, errors="replace") if len(board.lines) > 1 else "",
             "dataset_page": f"datasets/{dataset_stems[board.key.dataset]}.html",
             "methods": [{"name": m, "page": f"methods/{method_stems[m]}.html"}
                         for m in dict.fromkeys(x.first.method for x in board.lines)],
