@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.report.figures.areas import GOALS
 from harness.report.names import chart_text
 
 SUMMED = ("all", "macro")
@@ -39,8 +40,9 @@ def _chart(records: Sequence[Mapping[str, Any]], context: Mapping[str, Any]) -> 
     symbols = ("circle", "square-open", "diamond", "cross")
     data = []
     for tone, column in enumerate(context["columns"]):
-        mine = [r for r in records if r["metric"] == column["title"] and r["class_name"] in SUMMED
-                and r["value"] is not None and r["attack"] == context["attack"]]  # fmt: skip
+        variant = next(g.variant for g in GOALS if g.name == column["goal"])
+        mine = [r for r in records if (r["metric"], r["variant"], r["attack"]) == (column["title"], variant,
+                context["attack"]) and r["class_name"] in SUMMED and r["value"] is not None]  # fmt: skip
         if mine:
             data.append({
                 "x": [r["value"] for r in mine], "y": [chart_text(r["name"]) for r in mine], "name": column["title"],
