@@ -256,14 +256,21 @@ def verify(as_json: bool, **options: Any) -> None:
 @runs_dir_option
 @click.option("--results", "results_dir", type=PATH, default=Path("results"), show_default=True,
               help="Folder of published records.")  # fmt: skip
-@click.option("--out", type=PATH, default=Path("site"), show_default=True, help="Folder of the pages.")
+@click.option("--out", type=PATH, help="Folder of the pages, by default site; with --single-file the file, site.html.")
+@click.option("--single-file", is_flag=True, help="Write all pages and pictures into one HTML file.")
 @click.option("--leaderboard", type=PATH, default=Path("leaderboard.md"), show_default=True, help="Markdown table.")
 @click.option("--check", is_flag=True, help="Write nothing; fail where the Markdown table is stale.")
-def report(runs_dir: Path, results_dir: Path, out: Path, leaderboard: Path, check: bool) -> None:
+def report(
+    runs_dir: Path, results_dir: Path, out: Path | None, leaderboard: Path, single_file: bool, check: bool
+) -> None:
     """Render the HTML leaderboard of runs and records, and leaderboard.md of the records alone."""
     from harness import pages
 
-    click.echo(pages.check(results_dir, leaderboard) if check else pages.write(runs_dir, results_dir, out, leaderboard))
+    if check:
+        click.echo(pages.check(results_dir, leaderboard))
+        return
+    place = out or Path("site.html" if single_file else "site")
+    click.echo(pages.write(runs_dir, results_dir, place, leaderboard, single_file=single_file))
 
 
 @main.command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from harness.draws import user_cache
 from harness.errors import HarnessError, NothingMeasured
 from harness.report import literature
 from harness.report.markdown import leaderboard
-from harness.report.site import build, templates_folder
+from harness.report.single import bundle, refuse
+from harness.report.site import build, make_environment, templates_folder
 from harness.store import write_bytes
 from harness.visible import visible
 
@@ -19,16 +21,26 @@ class Stale(HarnessError):
     exit_status = 1
 
 
-def write(runs_dir: Path, results_dir: Path, out: Path, markdown: Path) -> str:
-    """Write the pages and the Markdown table; return what was written, for a person."""
-    summary = build(runs_dir, results_dir, out)
+def write(runs_dir: Path, results_dir: Path, out: Path, markdown: Path, *, single_file: bool = False) -> str:
+    """Write the pages, a folder or one file, and the Markdown table; return what was written, for a person."""
+    if single_file:
+        refuse(out)
+        with TemporaryDirectory() as made:
+            summary = build(runs_dir, results_dir, Path(made) / "site")
+            folder = templates_folder()
+            router = folder / "assets" / "single.js"
+            size = bundle(Path(made) / "site", make_environment(folder / "templates"), router, out)
+        place, how = out, f"one file of {size / 1e6:.1f} MB"
+    else:
+        summary = build(runs_dir, results_dir, out)
+        place, how = summary.index, "opens from the file system"
     if not summary.runs and not summary.records:
         raise NothingMeasured(
             f"no runs in {runs_dir} and no records in {results_dir}. Make one first: harness run --method baseline "
             "--dataset phantom"
         )
     records = len(list(results_dir.glob("*.json")))
-    lines = [f"{summary.index}   ({summary.runs} runs, {records} records; opens from the file system)"]
+    lines = [f"{place}   ({summary.runs} runs, {records} records; {how})"]
     if records or markdown.exists():  # without either, nobody asked for a table
         published = literature.load(templates_folder())
         write_bytes(markdown, leaderboard(results_dir, published=published, cache=user_cache()).encode())

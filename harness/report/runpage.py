@@ -52,8 +52,8 @@ def page(result: Result) -> dict[str, Any]:
         "dataset": dataset,
         "boards": sorted({board_key(r) for r in rows}),
         "missing": sorted((str(k), str(v)) for k, v in (info.get("missing_evaluations") or {}).items()),
-        "settings": [_setting(s) for s in info.get("settings") or ()],
-        "fit": [(k, _text(v)) for k, v in fit.items() if k != "folds"],
+        "settings": [setting_of(s) for s in info.get("settings") or ()],
+        "fit": [(k, text_of(v)) for k, v in fit.items() if k != "folds"],
         "folds": _folds(fit.get("folds") or (), dataset.get("folds") or ()),
         "provenance": _provenance(info.get("provenance") or {}),
         "stages": [_stage(s.info, s.name) for s in sorted(result.stages, key=lambda s: s.name)],
@@ -154,41 +154,45 @@ def _folds(fits: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]
     for i in range(max(len(fits), len(counts))):
         own = counts[i] if i < len(counts) else {}
         fit = fits[i] if i < len(fits) else {}
-        lines.append({"fold": i, "cells": [*(_text(own.get(k)) for k in images), *(_text(fit.get(k)) for k in facts)]})
+        lines.append(
+            {"fold": i, "cells": [*(text_of(own.get(k)) for k in images), *(text_of(fit.get(k)) for k in facts)]}
+        )
     return {"columns": [*(f"{k} images" for k in images), *facts], "lines": lines}
 
 
-def _setting(described: Mapping[str, Any]) -> dict[str, Any]:
-    texts = {k: _text(described.get(k)) for k in ("component", "name", "value", "default", "unit", "source", "help")}
-    return {**texts, "set_by": _text(described.get("set_by")), "changed": described.get("set_by") != "default"}
+def setting_of(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one stored setting as texts, and whether something other than its default set it."""
+    texts = {k: text_of(described.get(k)) for k in ("component", "name", "value", "default", "unit", "source", "help")}
+    return {**texts, "set_by": text_of(described.get("set_by")), "changed": described.get("set_by") != "default"}
 
 
 def _provenance(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     git = known.get("git") or {}
     dirty = ", with changes that were not committed" if git.get("dirty") else ""
-    commit = _text(git.get("sha") or "not known") + dirty
+    commit = text_of(git.get("sha") or "not known") + dirty
     packages = known.get("packages") or {}
     lines = [("made", known.get("created")), ("commit", commit), ("device", known.get("device")),
              ("python", known.get("python")), ("platform", known.get("platform"))]  # fmt: skip
-    return [(k, _text(v)) for k, v in lines if v] + [(str(k), _text(v)) for k, v in sorted(packages.items())]
+    return [(k, text_of(v)) for k, v in lines if v] + [(str(k), text_of(v)) for k, v in sorted(packages.items())]
 
 
 def _stage(info: Mapping[str, Any], name: str) -> dict[str, Any]:
     passes = info.get("passes") or {}
     return {
         "name": name,
-        "evaluation": _text(info.get("evaluation")),
-        "explainer": _text(info.get("explainer")),
+        "evaluation": text_of(info.get("evaluation")),
+        "explainer": text_of(info.get("explainer")),
         "reference": bool(info.get("reference")),
         "seconds": f"{info['seconds']:.1f}" if isinstance(info.get("seconds"), int | float) else "",
-        "device": _text(info.get("device")),
-        "precision": _text(info.get("precision")),
-        "passes": ", ".join(f"{_text(v)} {k}" for k, v in sorted(passes.items())),
-        "settings": ", ".join(f"{s.get('name')} = {_text(s.get('value'))}" for s in info.get("settings") or ()),
+        "device": text_of(info.get("device")),
+        "precision": text_of(info.get("precision")),
+        "passes": ", ".join(f"{text_of(v)} {k}" for k, v in sorted(passes.items())),
+        "settings": ", ".join(f"{s.get('name')} = {text_of(s.get('value'))}" for s in info.get("settings") or ()),
     }
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return a stored value as a person reads it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -196,7 +200,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value == 0 or 1e-4 <= abs(value) < 1e4 else f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
+        return ", ".join(f"{k}: {text_of(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_text(v) for v in value)
+        return ", ".join(text_of(v) for v in value)
     return str(value)

@@ -14,9 +14,10 @@ from markupsafe import Markup
 
 from harness.draws import user_cache
 from harness.errors import UsageError
+from harness.metrics.cells import MINIMUM_SCORED
 from harness.plugins import checkout_folder
 from harness.record import Result, load_all
-from harness.report import gallery, literature, runpage
+from harness.report import around, datasets, gallery, literature, methods, runpage, under_attack, versus
 from harness.report.apart import ALPHA
 from harness.report.boards import Board, boards
 from harness.report.figures import (
@@ -29,8 +30,10 @@ from harness.report.figures import (
     sweep,
     trust,
 )
+from harness.report.glossary import glossary
 from harness.report.names import file_stems
 from harness.report.ranks import rank_board
+from harness.report.registered import Registered
 from harness.report.scrubber import scrubber
 from harness.report.table import board_view, downloadable
 from harness.report.unfinished import unfinished
@@ -41,15 +44,8 @@ from harness.visible import visible, visible_json
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
 ASSETS = (
-    "report.css",
-    "common.js",
-    "takeaway.js",
-    "table.js",
-    "board.js",
-    "run.js",
-    "figure.js",
-    "scrubber.js",
-    "zoom.js",
+    *("report.css", "pages.css", "common.js", "takeaway.js", "table.js", "board.js", "run.js", "figure.js"),
+    *("scrubber.js", "zoom.js", "paired.js", "versus.js"),
 )
 FIGURES = {  # page of a board -> its title
     "examples": "What the methods look at",
@@ -98,7 +94,7 @@ def build(
         write_bytes(out / name, content)
         written.add(out / name)
 
-    def render(template: str, name: str, **context: Any) -> None:
+    def render(template: str, name: str, /, **context: Any) -> None:
         text = environment.get_template(template).render(**context)
         write(name, text.encode("utf-8", "replace"))  # a lone surrogate in a name becomes "?"
 
@@ -109,14 +105,24 @@ def build(
     kept = user_cache() if cache is True else cache or None
     problems = list(unreadable)
     views = []
-    for i, board in enumerate(boards(results)):
+    shown = boards(results)
+    run_pages = {n: f"runs/{s}.html" for n, s in stems.items()}
+    method_stems, dataset_stems = (file_stems(m.names_of(results)) for m in (methods, datasets))
+    for i, board in enumerate(shown):
         ranks = rank_board(board, kept, resamples=resamples)
         problems += ranks.problems
-        view = board_view(board, ranks, {n: f"runs/{s}.html" for n, s in stems.items()}, published, i + 1)
-        views.append({**view, "figures": figures[board.key]})
+        view = board_view(board, ranks, run_pages, published, i + 1)
+        about = {
+            "pair": quote(board.lines[0].result.run_id, errors="replace") if len(board.lines) > 1 else "",
+            "dataset_page": f"datasets/{dataset_stems[board.key.dataset]}.html",
+            "methods": [{"name": m, "page": f"methods/{method_stems[m]}.html"}
+                        for m in dict.fromkeys(x.first.method for x in board.lines)],
+        }  # fmt: skip
+        views.append({**view, "figures": figures[board.key], "about": about})
 
     pictures = gallery.Pictures(out / "assets" / "pictures")
     pages = {n: f"../runs/{s}.html" for n, s in stems.items()}
+    attacked = []
     for key, board in drawn.items():
         for name, context in _figures(board, results, published, pictures, pages, resamples).items():
             own = [{**f, "current": f["name"] == name} for f in figures[key]]
@@ -127,6 +133,8 @@ def build(
                 "figures": own,
             }
             address = next(f["address"] for f in own if f["current"])
+            if name == "robustness" and (found := under_attack.summary(key.title(), address, context)):
+                attacked.append({**found, "board_address": shared["board_address"]})
             data = {"name": name, "board": key.title(), **{k: context.pop(k, {}) for k in ("charts", "records")}}
             render(f"{name}.html.j2", address, root="../", data=data, **shared, **context)
 
@@ -135,15 +143,30 @@ def build(
     for result in results:
         context = _page(result, neighbours, pictures, siblings)
         context["boards"] = [{"title": k.title(), "figures": figures.get(k, [])} for k in context["boards"]]
+        context["method_page"] = f"../methods/{method_stems[m]}.html" if (m := methods.name_of(result)) else ""
+        context["dataset_page"] = f"../datasets/{dataset_stems[d]}.html" if (d := datasets.name_of(result)) else ""
+        context["address"] = quote(result.run_id, errors="replace")
+        context["comparable"] = any(len(b.lines) > 1 for b in shown for x in b.lines if x.result is result)
         render("run.html.j2", f"runs/{stems[result.run_id]}.html", root="../", **context)
-    problems = sorted({*problems, *pictures.problems})
+    known = Registered.here()
+    for name, context in around.pages(results, shown, known, datasets.terms(folder), pictures, stems, figures).items():
+        render(f"{context.pop('template')}.html.j2", name, root="../" * name.count("/"), **context)
+    attacks = under_attack.page(attacked)
+    render("under_attack.html.j2", "robustness.html", root="", **attacks)
+    files = {n: f"assets/draws/{s}.js" for n, s in stems.items()}
+    for run_id, content in versus.scripts(results, shown, pictures, kept, resamples):
+        write(files[run_id], content)
+    render(
+        "versus.html.j2", "versus.html", root="", entries=versus.entries(shown, files, run_pages), resamples=resamples
+    )
+    problems = sorted({*problems, *pictures.problems, *known.problems})
     render(
         "index.html.j2",
         "index.html",
         root="",
         boards=views,
         data={v["id"]: downloadable(v) for v in views},
-        unfinished=unfinished(results, {n: f"runs/{s}.html" for n, s in stems.items()}),
+        unfinished=unfinished(results, run_pages),
         runs=sum(not r.published for r in results),
         records=sum(r.published for r in results),
         unreadable=len(problems),
@@ -158,6 +181,8 @@ def build(
         resamples=resamples,
         alpha=ALPHA,
         protocol=PROTOCOL_VERSION,
+        glossary=glossary(),
+        scored=MINIMUM_SCORED,
     )
     for name in ASSETS:
         write(f"assets/{name}", (folder / "assets" / name).read_bytes())
@@ -207,7 +232,7 @@ def _page(
         **context,
         "gallery": shown,
         "scrubber": steps,
-        "parent": {"run_id": parent, "page": siblings.get(parent, "")},
+        "parent": {"run_id": parent, "page": siblings.get(parent, ""), "address": quote(parent, errors="replace")},
     }
 
 
@@ -265,7 +290,14 @@ def claim(out: Path, marker: str, command: str) -> None:
 
 def _remove_stale(out: Path, written: set[Path]) -> None:
     """Remove the pages and pictures of an earlier report that this one does not have."""
-    for pattern in ("runs/*.html", "figures/*.html", "assets/pictures/*"):
+    for pattern in (
+        "runs/*.html",
+        "figures/*.html",
+        "methods/*.html",
+        "datasets/*.html",
+        "assets/draws/*",
+        "assets/pictures/*",
+    ):
         for path in out.glob(pattern):
             if path not in written:
                 path.unlink()

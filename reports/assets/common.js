@@ -60,5 +60,17 @@ const harness = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
-  return { draw, pictures, csv, download };
+  // A script that a page asks for later, by its address from the page: resolves when it has run, or could not.
+  function load(address) {
+    if (globalThis.harnessFile) return globalThis.harnessFile(address); // a report in a single file
+    return new Promise((done) => {
+      const script = document.createElement("script");
+      Object.assign(script, { src: address, onload: done, onerror: done });
+      document.head.append(script);
+    });
+  }
+
+  addEventListener("beforeprint", () => document.querySelectorAll("main details").forEach((d) => (d.open = true))); // paper cannot be unfolded
+
+  return { draw, pictures, csv, download, load };
 })();

@@ -132,3 +132,47 @@ def site(folders, tmp_path_factory):
     from harness.report.site import build
 
     return build(*folders, tmp_path_factory.mktemp("site") / "deep" / "site", cache=False, resamples=60)
+
+
+class Watched:
+    """Chromium's pages, and what they asked for and complained about."""
+
+    def __init__(self, context):
+        self.context = context
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        context.on("request", lambda r: self.requests.append(r.url))
+        context.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text))
+        context.on("weberror", lambda e: self.complaints.append(str(e.error)))
+        context.on("dialog", lambda d: (self.complaints.append("dialog"), d.dismiss()))
+
+    def open(self, address, **size):
+        page = self.context.new_page()
+        if size:
+            page.set_viewport_size(size)
+        page.goto(address)
+        return page
+
+    def quiet(self):
+        """Whether nothing but files was asked for and nothing complained; forgets both."""
+        loud = [u for u in self.requests if not u.startswith(("file://", "blob:", "data:"))] + self.complaints
+        self.requests.clear()
+        self.complaints.clear()
+        return loud == [] or loud
+
+
+@pytest.fixture(scope="module")
+def watched():
+    """Return a browser that is offline but for files."""
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on the PATH")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        started = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield Watched(started.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True))
+        started.close()

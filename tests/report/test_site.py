@@ -39,7 +39,10 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_every_link_leads_to_a_file_of_the_report(site):
     pages = sorted(site.index.parent.rglob("*.html"))
-    assert len(pages) == 2 + 6 + len(FIGURES)
+    roots = {"index", "about", "methods", "datasets", "explainers", "robustness", "versus"}
+    assert {p.stem for p in pages if p.parent == site.index.parent} == roots
+    methods = {"baseline", "robust_fgsm", "gradient_penalty", "hostile"}  # and one dataset
+    assert len(pages) == len(roots) + 6 + len(FIGURES) + len(methods) + 1
     for page in pages:
         found = Links(page)
         assert len(found.ids) == len(set(found.ids))
@@ -50,7 +53,9 @@ def test_every_link_leads_to_a_file_of_the_report(site):
             target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
             assert target.is_file(), address
             assert target.is_relative_to(site.index.parent.resolve())
-            if parts.fragment.startswith("board="):  # a view of the leaderboard, not a place on it
+            if parts.fragment.startswith("a="):  # two runs of the comparison
+                assert unquote(parts.fragment.removeprefix("a=").partition("&")[0]) in target.read_text()
+            elif parts.fragment.startswith("board="):  # a view of the leaderboard, not a place on it
                 title = unquote(parts.fragment.removeprefix("board="))
                 assert f'<option value="board-1">{title}</option>' in target.read_text()
             elif parts.fragment and target.suffix == ".html":
