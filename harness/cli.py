@@ -266,6 +266,27 @@ def report(runs_dir: Path, results_dir: Path, out: Path, leaderboard: Path, chec
 
 
 @main.command()
+@click.argument("names", metavar="A B", nargs=2)
+@click.option("--metric", "metrics", multiple=True, help="Compare this metric alone; may be repeated.")
+@click.option("--all", "every", is_flag=True, help="Show every number, not the first 40.")
+@click.option("--results", "results_dir", type=PATH, default=Path("results"), show_default=True,
+              help="Folder of published records.")  # fmt: skip
+@click.option("--out", type=PATH, help="Folder of a page with chart, table and pictures.")
+@runs_dir_option
+@json_option
+def compare(names: tuple[str, str], runs_dir: Path, results_dir: Path, out: Path | None, as_json: bool,
+            **options: Any) -> None:  # fmt: skip
+    """Compare two runs: paired differences B - A with intervals, and the samples that changed most.
+
+    A and B are runs or published records on the same data, named by their id, the beginning of it, or their path.
+    """
+    from harness import contrast
+
+    found, page = contrast.compare(names, runs_dir, results_dir, out, **options)
+    click.echo(found.json() if as_json else found.text() + (f"\n\n{page}" if page else ""))
+
+
+@main.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--to", "results_dir", type=PATH, default=Path("results"), show_default=True, help="Folder of records.")
 @click.option("--allow-dirty", is_flag=True, help="Publish although the code had uncommitted changes.")
