@@ -287,6 +287,32 @@ def compare(names: tuple[str, str], runs_dir: Path, results_dir: Path, out: Path
 
 
 @main.command()
+@click.argument("name", metavar="RECORD")
+@click.option("--results", "results_dir", type=PATH, default=Path("results"), show_default=True,
+              help="Folder of published records.")  # fmt: skip
+@click.option("--runs-dir", type=PATH, default=Path("reruns"), show_default=True, help="Folder of the repeats.")
+@click.option("--evaluation", "evaluations", multiple=True, help="Repeat this evaluation alone; may be repeated.")
+@click.option("--checkpoint", type=PATH, help="The file of weights that the record was loaded from.")
+@root_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
+@click.option("--dry-run", is_flag=True, help="Print the commands that would be given, and stop.")
+@plugin_option
+@json_option
+def rerun(name: str, as_json: bool, **options: Any) -> None:
+    """Make a published record again from itself alone, and print what became of each number.
+
+    Every number is the same, within noise (the interval of the difference contains zero) or different, with the likely
+    cause: version, device, precision or data. Exit status: 0 alike, 1 something is different, 3 nothing was compared, 4
+    a part could not be repeated.
+    """
+    from harness import rerun as repeating
+
+    found = repeating.rerun(name, **options, quiet=as_json)
+    click.echo(found.json() if as_json else found.text())
+    sys.exit(found.exit_status)
+
+
+@main.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--to", "results_dir", type=PATH, default=Path("results"), show_default=True, help="Folder of records.")
 @click.option("--allow-dirty", is_flag=True, help="Publish although the code had uncommitted changes.")
