@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from harness.columns import board_key
 from harness.errors import HarnessError
@@ -26,7 +25,7 @@ Score: TypeAlias = dict[Key, float]
 
 @dataclass(frozen=True)
 class Change:
-    """One sample's score before and after. `size` is the change in standard deviations of the score over all samples."""
+    """One sample's score before and after. `size` is the change in standard deviations of the score over all."""
 
     sample: str
     class_name: str
@@ -144,12 +143,9 @@ def _notes(one: Any, other: Any) -> Mapping[str, str]:
     if not isinstance(one, ClassificationTable) or one.task != "multiclass":
         return {}
 
-    def right(table: ClassificationTable) -> pd.Series:
-        return pd.Series((table.predicted & (table.label == 1)).any(1), index=table.ids.astype(str))
+    def said(table: ClassificationTable) -> dict[str, str]:
+        right = (table.predicted & (table.label == 1)).any(1)
+        return {str(i): "right" if r else "wrong" for i, r in zip(table.ids, right, strict=True)}
 
-    a, b = right(one), right(other)
-    word = {True: "right", False: "wrong"}
-    return {
-        i: f"{word[bool(a[i])]}, then {word[bool(b[i])]}" if a[i] != b[i] else f"{word[bool(a[i])]} in both"
-        for i in a.index.intersection(b.index)
-    }
+    a, b = said(one), said(other)
+    return {i: f"{a[i]} in both" if a[i] == b[i] else f"{a[i]}, then {b[i]}" for i in a if i in b}

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from harness import stats
 from harness.changes import Change, Changes, changes, pairs
-from harness.conditions import conditions, differing, part, subject
+from harness.conditions import conditions, differing, part, subject, text
 from harness.errors import NothingMeasured, UsageError, unknown
 from harness.paired import Difference, Place, differences, scored
 from harness.record import Result
@@ -45,6 +45,12 @@ class Line:
         if not self.adjusted < ALPHA or self.difference.value == 0:
             return ALIKE
         return WORSE if self.difference.loss > 0 else BETTER
+
+    @property
+    def remark(self) -> str:
+        """Return why the difference is not paired, or on how many samples of both it rests; empty where on all."""
+        d = self.difference
+        return f"{d.reason}: on the {d.shared} of both" if d.shared else d.reason
 
     @property
     def texts(self) -> tuple[str, str, str, str, str]:
@@ -126,16 +132,18 @@ class Comparison:
     def notes(self) -> list[str]:
         """Return how the numbers are to be read, and what is not among them."""
         notes = [
-            "B - A with its 95 % interval: bootstrap over patients (or images), the same ones drawn for A and B. p: Holm "
-            f"over the {len(self.lines)} lines shown; better and worse: p below {ALPHA:g}."
+            "B - A with its 95 % interval: bootstrap over patients (or images), the same ones drawn for A and B. p: "
+            f"Holm over the {len(self.lines)} lines shown; better and worse: p below {ALPHA:g}."
         ]
-        reasons = sorted({d.reason for line in self.lines if (d := line.difference).reason})
+        reasons = sorted({line.remark for line in self.lines if line.remark})
         notes += [f"Not paired, or on a part of the samples: {reason}." for reason in reasons]
         if self.left_out:
             notes.append(f"{self.left_out} more numbers are measured in both: --all shows them, --metric some of them.")
         notes += [f"{n} numbers are measured in {w} alone." for n, w in zip(self.only, "AB", strict=True) if n]
         if len(self.changed) > STAGES:
-            notes.append(f"{len(self.changed) - STAGES} more evaluations have samples that changed: see the page (--out).")
+            notes.append(
+                f"{len(self.changed) - STAGES} more evaluations have samples that changed: see the page (--out)."
+            )
         return notes
 
 
@@ -220,13 +228,13 @@ def _comparable(a: Result, b: Result) -> None:
     versions = [{row.protocol_version for row in r.rows} for r in (a, b)]
     if versions[0] and versions[1] and not versions[0] & versions[1]:
         raise UsageError(
-            f"A and B cannot be compared: protocol version {_said(sorted(versions[0]))} and {_said(sorted(versions[1]))}"
-            ". Evaluate the older one again with this version of harness."
+            f"A and B cannot be compared: protocol version {_said(sorted(versions[0]))} and "
+            f"{_said(sorted(versions[1]))}. Evaluate the older one again with this version of harness."
         )
 
 
 def _said(value: Any) -> str:
-    return str(value)[:60] if value not in (None, "", []) else "none"
+    return text(value)[:60] if value not in (None, "", []) else "none"
 
 
 def _nothing(a: Result, b: Result, metrics: Sequence[str]) -> str:
@@ -236,7 +244,7 @@ def _nothing(a: Result, b: Result, metrics: Sequence[str]) -> str:
 
     which = f" {', '.join(metrics)}" if metrics else ""
     return (
-        f"A and B have no number{which} in common. A has {measured(a)}; B has {measured(b)}, with settings that may differ. "
+        f"A and B have no number{which} in common. A has {measured(a)}; B has {measured(b)}; their settings may differ. "
         "Add what is missing by `harness evaluate`."
     )
 
@@ -285,5 +293,5 @@ def _entry(line: Line) -> dict[str, Any]:
         "word": line.word,
         "higher_is_better": d.row.higher_is_better,
         "unit": d.row.unit,
-        "reason": d.reason,
+        "reason": line.remark,
     }

@@ -27,10 +27,14 @@ def find_result(name: str, runs_dir: Path | None, results_dir: Path) -> Result:
     if len(found) > 1:
         raise UsageError(f"run {name!r} is not unique: {', '.join(found)}. Write more of it.")
     if not found:
-        where = f"run or record {name!r} in {runs_dir} and {results_dir}" if runs_dir else f"record {name!r} in {results_dir}"
+        where = (
+            f"run or record {name!r} in {runs_dir} and {results_dir}"
+            if runs_dir
+            else f"record {name!r} in {results_dir}"
+        )
         raise UsageError(
-            f"no {where}.{closest(name, known)} {len(mine)} runs and {len(records)} records are there; name one by its id, "
-            "the beginning of it, or its path."
+            f"no {where}.{closest(name, known)} {len(mine)} runs and {len(records)} records are there; name one by its "
+            "id, the beginning of it, or its path."
         )
     record = from_record(records[found[0]]) if found[0] in records else None
     if found[0] not in mine:

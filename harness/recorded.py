@@ -19,12 +19,12 @@ from harness.record import Result, StageResult, from_record
 
 Values = dict[tuple[str, str], Any]  # (component, setting) -> value
 OF_RUNS = ("method", "dataset", "model")  # kinds whose settings belong to the run, not to a stage
-CHEAP = "classification"  # scores any run, and is asked for where a run has to be made without settings of a stage
+CHEAP = "classification"  # what `harness run` asks for: the runs that it starts from are scored by it as well
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call that scores some stages of a record again: an evaluation with its settings, and explainers with theirs."""
+    """One call that scores stages of a record again: an evaluation with its settings, explainers with theirs."""
 
     evaluation: str
     profile: str
@@ -95,7 +95,8 @@ def repeat(record: Result, known: Catalogue, evaluations: Sequence[str] = ()) ->
     wanted = [s for s in record.stages if not evaluations or s.info.get("evaluation") in evaluations]
     left_out = {s.name: reason for s in wanted if (reason := _unknown(s, known))}
     calls = list(_calls([s for s in wanted if s.name not in left_out], known))
-    base = next((c for c in sorted(calls, key=lambda c: len(c.explainers)) if not c.sets), None)
+    plain = [c for c in calls if not c.sets and (c.evaluation == CHEAP or not record.info.get("start_from"))]
+    base = min(plain, key=lambda c: (c.evaluation != CHEAP, len(c.explainers)), default=None)
     precision = part(record.info, "provenance").get("precision")
     sets = [s for r in lineage for s in _assignments(r.info.get("settings"), OF_RUNS)]
     return Repeat(
@@ -163,16 +164,14 @@ def _calls(stages: Iterable[StageResult], known: Catalogue) -> Iterator[Call]:
         compared = _compared(stage, explainers) if not own else ()
         kind = (str(stage.info["evaluation"]), profile, tuple(sorted(shared)), compared)
         sets = tuple(_assignments(stage.info.get("settings")))
-        for i, (other, taken, call) in enumerate(open_calls):
-            if own and other == kind and taken.get(own, mine) == mine:
-                break
-        else:
-            i, taken = len(open_calls), {}
-            call = Call(str(stage.info["evaluation"]), profile, compared)
-            open_calls.append((kind, taken, call))
-        taken |= {own: mine} if own else {}
-        open_calls[i] = (kind, taken, replace(call, sets=tuple(dict.fromkeys((*call.sets, *sets))),
-                         stages=(*call.stages, stage.name), values={**call.values, **values}))  # fmt: skip
+        fits = (i for i, (k, taken, _) in enumerate(open_calls) if k == kind and taken.get(own, mine) == mine)
+        place = next(fits, len(open_calls))
+        if place == len(open_calls):
+            open_calls.append((kind, {}, Call(str(stage.info["evaluation"]), profile, compared)))
+        _, taken, call = open_calls[place]
+        more = replace(call, sets=tuple(dict.fromkeys((*call.sets, *sets))), stages=(*call.stages, stage.name),
+                       values={**call.values, **values})  # fmt: skip
+        open_calls[place] = (kind, {**taken, own: mine} if own else taken, more)
     for _, taken, call in open_calls:
         names = sorted(taken.keys() - references) or sorted(taken)[:1]  # the references come with any explainer
         yield replace(call, explainers=tuple(names) or call.explainers)

@@ -110,7 +110,9 @@ def _with_weights(plan: Repeat, checkpoint: Path | None) -> Repeat:
     with checkpoint.open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if got != expected:
-        raise UsageError(f"--checkpoint {checkpoint}: expected {named} with sha256 {expected}, got {got}. Give that file.")
+        raise UsageError(
+            f"--checkpoint {checkpoint}: expected {named} with sha256 {expected}, got {got}. Give that file."
+        )
     return replace(plan, run={**plan.run, "checkpoint": checkpoint})
 
 
@@ -179,4 +181,3 @@ def _execute(
             failed |= dict.fromkeys(call.stages, str(error))
             reporter.note(f"{call.evaluation}: {error}")
     return from_run(find_run(spec.runs_dir, made.run_id)), failed, tuple(notes)
-

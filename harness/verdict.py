@@ -15,7 +15,7 @@ from rich.table import Table
 from harness import stats
 from harness.comparison import WIDTH, signed
 from harness.conditions import commit, part, text, weights
-from harness.paired import Difference, Place, differences, scored
+from harness.paired import NOT_THEIRS, Difference, Place, differences, scored
 from harness.record import Result, StageResult, newest
 from harness.report.boards import digits_of
 from harness.rows import Row, cell
@@ -24,6 +24,10 @@ SAME, NOISE, DIFFERENT = "same", "within noise", "different"
 WORDS = (SAME, NOISE, DIFFERENT)
 RELATIVE = 1e-9  # two values within this share of each other are the same
 SHOWN = 20  # numbers that differ, in the terminal
+UNFOUNDED = (
+    "the record itself: a value that it stores does not follow from its own per-sample scores, as this version "
+    "computes it"
+)
 UNRECORDED = (
     "not recorded: weights, data, settings, versions, device and precision are alike. The record was changed, or the "
     "evaluation does not repeat itself"
@@ -71,6 +75,7 @@ class Verdict:
     findings: list[Finding]
     causes: dict[str, list[str]]  # stage of the record -> what may explain its differences
     failed: dict[str, str]  # stage of the record -> why it was not repeated
+    empty: int = 0  # numbers without a value on either side
     notes: tuple[str, ...] = ()
 
     def count(self, word: str) -> int:
@@ -90,6 +95,7 @@ class Verdict:
             "record": self.record.run_id,
             "rerun": self.rerun.run_id,
             "counts": {word: self.count(word) for word in WORDS},
+            "without_a_value": self.empty,
             "same_weights": same_weights(self.record, self.rerun),
             "causes": {name: found for name, found in self.causes.items() if found},
             "not_repeated": self.failed,
@@ -108,7 +114,9 @@ class Verdict:
                     console.print()
         lines = [f"record  {self.record.source}", f"rerun   {self.rerun.source}", ""]
         lines += [line.rstrip() for line in captured.get().rstrip().splitlines()]
-        lines += ["", ", ".join(f"{self.count(w)} {w}" for w in WORDS) + self._weights()]
+        counts = [f"{self.count(w)} {w}" for w in WORDS]
+        counts += [f"{self.empty} without a value on either side"] * bool(self.empty)
+        lines += ["", ", ".join(counts) + self._weights()]
         causes: dict[str, list[str]] = {}
         for name, found in self.causes.items():
             for cause in found:
@@ -172,6 +180,7 @@ def judge(
     lost = dict(failed or {})
     findings: list[Finding] = []
     causes: dict[str, list[str]] = {}
+    empty = 0
     for stage in record.stages:
         if (wanted and stage.name not in wanted) or stage.name in lost:
             continue
@@ -182,10 +191,14 @@ def judge(
                 str(stage.info.get("evaluation"))) or "the repeat has no stage with these settings")  # fmt: skip
             continue
         found = _findings(record, rerun, stage, again, cache, resamples)
-        findings += found
-        if any(f.word != SAME for f in found):
-            causes[stage.name] = likely(record, rerun, stage, again)
-    return Verdict(record, rerun, findings, causes, lost, notes)
+        with_value = [f for f in found if math.isfinite(f.before.value) or math.isfinite(f.after.value)]
+        empty += len(found) - len(with_value)
+        findings += with_value
+        apart = [f.difference for f in found if f.word != SAME]
+        if apart:
+            unfounded = [UNFOUNDED] if any(d and d.reason == NOT_THEIRS for d in apart) else []
+            causes[stage.name] = unfounded or likely(record, rerun, stage, again)
+    return Verdict(record, rerun, findings, causes, lost, empty, notes)
 
 
 def match(stage: StageResult, rerun: Result) -> StageResult | None:
@@ -236,6 +249,8 @@ def alike(before: Row, after: Row) -> bool:
 def _word(d: Difference | None) -> str:
     if d is None:
         return SAME
+    if d.reason == NOT_THEIRS:  # the same samples, another number: noise is no excuse
+        return DIFFERENT
     return NOISE if d.low <= 0 <= d.high else DIFFERENT  # without an interval nothing speaks for noise
 
 

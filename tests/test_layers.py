@@ -27,6 +27,10 @@ BANDS = [
         "metrics",
         "draws",
         "paired",
+        "named",
+        "conditions",
+        "changes",
+        "recorded",
     },
     {"types", "tasks", "device", "recipe", "masking", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},
@@ -46,6 +50,9 @@ BANDS = [
         "outcome",
     },
     {"commands", "pages"},
+    "comparison",
+    "verdict",
+    {"commands", "pages", "contrast", "rerun"},
     {"cli"},
     {"__main__"},
 ]
@@ -62,6 +69,10 @@ TORCH_FREE = {
     "pages",
     "commands",
     "cli",
+    "comparison",
+    "contrast",
+    "verdict",
+    "rerun",
 }
 SIBLINGS = BANDS[2]
 WEIGHTS = {"imagenet"}  # what torchvision's weights are called, as well as a dataset

@@ -88,7 +88,7 @@ def _line(line: Line) -> dict[str, Any]:
         "texts": {"a": _parts(a), "b": _parts(b), "difference": _parts(change), "p": (p, "")},
         "values": {k: v if v == v else "" for k, v in values.items()},
         "word": line.word,
-        "reason": d.reason,
+        "reason": line.remark,
     }
 
 
@@ -133,13 +133,14 @@ def _figure(evaluation: str, unit: str, lines: list[Line]) -> dict[str, Any]:
                 "hovertemplate": "%{y}: %{text}<extra></extra>",
             }
         )  # fmt: skip
-    zero = {"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "paper", "tone": "reference", "dash": "dash"}
+    zero = {"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "paper", "tone": "ink", "dash": "solid"}
     title = "B - A" + (f", {unit}" if unit else "")
     layout = {
         "xaxis": {"title": {"text": chart_text(title)}},
         "yaxis": {"autorange": "reversed", "type": "category", "automargin": True, "categoryorder": "array",
                   "categoryarray": labels},
         "shapes": [zero],
+        "showlegend": True,
     }  # fmt: skip
     words = f"{evaluation}, {unit}" if unit else evaluation
     return {"title": words, "data": traces, "layout": layout, "height": 130 + 22 * len(set(labels))}

@@ -180,7 +180,7 @@ def fixed_samples(stage: StageResult, pictures: Pictures, base: str) -> Samples:
 
 
 def samples(stage: StageResult, pictures: Pictures, base: str) -> Samples:
-    """Return every sample that a stage has pictures of, by image and class; of insertion and deletion by image alone."""
+    """Return every sample that a stage has pictures of, by image and class; masked images by image alone."""
     if stage.info.get("evaluation") == MASKED:
         return masked_samples(stage, pictures, base)
     found = (_entry(e, stage, pictures, base) for e in stage.gallery)
