@@ -244,7 +244,7 @@ def _nothing(a: Result, b: Result, metrics: Sequence[str]) -> str:
 
     which = f" {', '.join(metrics)}" if metrics else ""
     return (
-        f"A and B have no number{which} in common. A has {measured(a)}; B has {measured(b)}; their settings may differ. "
+        f"A and B have no number{which} in common. A has {measured(a)}; B has {measured(b)}; settings may differ. "
         "Add what is missing by `harness evaluate`."
     )
 

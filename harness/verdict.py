@@ -23,10 +23,15 @@ from harness.rows import Row, cell
 SAME, NOISE, DIFFERENT = "same", "within noise", "different"
 WORDS = (SAME, NOISE, DIFFERENT)
 RELATIVE = 1e-9  # two values within this share of each other are the same
+TRIFLE = 1e-6  # changes up to this size are those of rounding in float32
 SHOWN = 20  # numbers that differ, in the terminal
 UNFOUNDED = (
     "the record itself: a value that it stores does not follow from its own per-sample scores, as this version "
     "computes it"
+)
+ROUNDING = (
+    f"rounding: the weights are the same and no number moved by more than {TRIFLE:g}; another processor or build of a "
+    "library adds in another order, which no record can tell"
 )
 UNRECORDED = (
     "not recorded: weights, data, settings, versions, device and precision are alike. The record was changed, or the "
@@ -197,7 +202,9 @@ def judge(
         apart = [f.difference for f in found if f.word != SAME]
         if apart:
             unfounded = [UNFOUNDED] if any(d and d.reason == NOT_THEIRS for d in apart) else []
-            causes[stage.name] = unfounded or likely(record, rerun, stage, again)
+            small = all(abs(f.change) <= TRIFLE for f in found if f.word != SAME)
+            rounding = [ROUNDING] * (small and same_weights(record, rerun) is True)
+            causes[stage.name] = unfounded or [*rounding, *likely(record, rerun, stage, again)]
     return Verdict(record, rerun, findings, causes, lost, empty, notes)
 
 

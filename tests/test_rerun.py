@@ -13,7 +13,7 @@ from harness.plugins import catalogue
 from harness.record import from_record
 from harness.recorded import repeat
 from harness.store import RunFolder
-from harness.verdict import DIFFERENT, NOISE, SAME, UNRECORDED, judge
+from harness.verdict import DIFFERENT, NOISE, ROUNDING, SAME, UNRECORDED, judge
 
 RESULTS = REPOSITORY / "results"
 RECORDS = sorted(RESULTS.glob("*.json"))
@@ -216,6 +216,17 @@ def test_the_likely_cause(published, run, stage, cause):
     made = changed(made, info=info, stage=stage)
     (causes,) = judge(published, made, resamples=20).causes.values()
     assert causes[0].startswith(cause)
+
+
+def test_the_last_bits_are_put_down_to_rounding(published):
+    made = rescored(published, lambda p, y, rng: (p + 1e-7 * rng.normal(size=len(p))).clip(0, 1))
+    verdict = judge(published, made, resamples=20)
+    (causes,) = verdict.causes.values()
+    assert causes == [ROUNDING, UNRECORDED]
+    assert words(verdict)[SAME] < len(verdict.findings)
+    other = replace(made, info={**made.info, "fit": {**made.info["fit"], "weights_sha256": "0"}})
+    (causes,) = judge(published, other, resamples=20).causes.values()
+    assert causes[0].startswith("weights: ")
 
 
 def test_a_stage_that_was_not_repeated_is_named(published):
