@@ -61,6 +61,16 @@ def test_the_same_explainer_with_other_settings_has_a_call_of_its_own(known):
     assert made.base.sets == (), "what it set would be kept by the calls that come after it"
 
 
+def test_two_settings_of_one_explainer_under_one_evaluation_are_two_calls(known):
+    published = record("zoo-efficientnet")
+    (stage,) = [s for s in published.stages if s.name == "insertion_deletion-igos-16c325435796"]
+    others = [{**s, "value": 7} if s["name"] == "cells" else s for s in stage.info["settings"]]
+    other = replace(stage, name="other", info={**stage.info, "settings": others})
+    made = repeat(replace(published, stages=[stage, other]), known)
+    assert [[s for s in c.sets if "cells" in s] for c in made.others] == [["igos.cells=28"], ["igos.cells=7"]]
+    assert [c.stages for c in made.others] == [(stage.name,), ("other",)]
+
+
 def test_the_settings_of_an_evaluation_and_of_its_attacks_are_restored(known):
     made = repeat(record("adversarial_training-cifar10-s0-5b01"), known)
     (strong,) = [c for c in made.others if "robustness.images=20" in c.sets]
