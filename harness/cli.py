@@ -274,6 +274,53 @@ def report(
 
 
 @main.command()
+@click.argument("names", metavar="A B", nargs=2)
+@click.option("--metric", "metrics", multiple=True, help="Compare this metric alone; may be repeated.")
+@click.option("--all", "every", is_flag=True, help="Show every number, not the first 40.")
+@click.option("--results", "results_dir", type=PATH, default=Path("results"), show_default=True,
+              help="Folder of published records.")  # fmt: skip
+@click.option("--out", type=PATH, help="Folder of a page with chart, table and pictures.")
+@runs_dir_option
+@json_option
+def compare(names: tuple[str, str], runs_dir: Path, results_dir: Path, out: Path | None, as_json: bool,
+            **options: Any) -> None:  # fmt: skip
+    """Compare two runs: paired differences B - A with intervals, and the samples that changed most.
+
+    A and B are runs or published records on the same data, named by their id, the beginning of it, or their path.
+    """
+    from harness import contrast
+
+    found, page = contrast.compare(names, runs_dir, results_dir, out, **options)
+    click.echo(found.json() if as_json else found.text() + (f"\n\n{page}" if page else ""))
+
+
+@main.command()
+@click.argument("name", metavar="RECORD")
+@click.option("--results", "results_dir", type=PATH, default=Path("results"), show_default=True,
+              help="Folder of published records.")  # fmt: skip
+@click.option("--runs-dir", type=PATH, default=Path("reruns"), show_default=True, help="Folder of the repeats.")
+@click.option("--evaluation", "evaluations", multiple=True, help="Repeat this evaluation alone; may be repeated.")
+@click.option("--checkpoint", type=PATH, help="The file of weights that the record was loaded from.")
+@root_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i].")
+@click.option("--dry-run", is_flag=True, help="Print the commands that would be given, and stop.")
+@plugin_option
+@json_option
+def rerun(name: str, as_json: bool, **options: Any) -> None:
+    """Make a published record again from itself alone, and print what became of each number.
+
+    Every number is the same, within noise (the interval of the difference contains zero) or different, with the likely
+    cause: version, device, precision or data. Exit status: 0 alike, 1 something is different, 3 nothing was compared, 4
+    a part could not be repeated.
+    """
+    from harness import rerun as repeating
+
+    found = repeating.rerun(name, **options, quiet=as_json)
+    click.echo(found.json() if as_json else found.text())
+    sys.exit(found.exit_status)
+
+
+@main.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--to", "results_dir", type=PATH, default=Path("results"), show_default=True, help="Folder of records.")
 @click.option("--allow-dirty", is_flag=True, help="Publish although the code had uncommitted changes.")

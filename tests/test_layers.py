@@ -30,6 +30,10 @@ BANDS = [
         "reading",
         "shapes",
         "visible",
+        "named",
+        "conditions",
+        "changes",
+        "recorded",
     },
     {"types", "tasks", "device", "recipe", "masking", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},
@@ -49,6 +53,9 @@ BANDS = [
         "outcome",
     },
     {"commands", "pages"},
+    "comparison",
+    "verdict",
+    {"commands", "pages", "contrast", "rerun"},
     {"cli"},
     {"__main__"},
 ]
@@ -65,6 +72,10 @@ TORCH_FREE = {
     "pages",
     "commands",
     "cli",
+    "comparison",
+    "contrast",
+    "verdict",
+    "rerun",
 }
 SIBLINGS = BANDS[2]
 WEIGHTS = {"imagenet"}  # what torchvision's weights are called, as well as a dataset

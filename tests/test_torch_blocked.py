@@ -43,6 +43,17 @@ def test_report_and_publish_without_torch(tiny_runs, tmp_path):
     assert "baseline" in (tmp_path / "leaderboard.md").read_text()
 
 
+def test_compare_and_the_verdict_of_a_rerun_without_torch(tiny_runs, tmp_path):
+    runs_dir, results = tiny_runs
+    place = ["--runs-dir", str(runs_dir), "--results", str(tmp_path), "--out", str(tmp_path / "page")]
+    done = blocked("compare", *(r.run_id for r in results), *place)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "page" / "index.html").exists()
+    code = BLOCK.replace("from harness.cli import main\nmain(sys.argv[1:])", "import harness.verdict, harness.recorded")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_block_blocks():
     assert blocked("show", "model", "resnet50").returncode != 0
 

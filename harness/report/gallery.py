@@ -182,6 +182,14 @@ def fixed_samples(stage: StageResult, pictures: Pictures, base: str) -> Samples:
     return _fixed([_entry(e, stage, pictures, base) for e in stage.gallery if e.get("why") == FIXED])
 
 
+def samples(stage: StageResult, pictures: Pictures, base: str) -> Samples:
+    """Return every sample that a stage has pictures of, by image and class; masked images by image alone."""
+    if stage.info.get("evaluation") == MASKED:
+        return masked_samples(stage, pictures, base)
+    found = (_entry(e, stage, pictures, base) for e in stage.gallery)
+    return {(e["id"], e["class_name"]): e for e in found if e["overlay"]}
+
+
 def masked_samples(stage: StageResult, pictures: Pictures, base: str) -> Samples:
     """Return those of a stage of insertion and deletion, by image alone: the class is the model's choice.
 
