@@ -24,6 +24,7 @@ def run(runs_dir: Path, seed: int, *, skill: float = 1.0, noise: int | None = No
     made.update(
         fit={**info["fit"], "weights_sha256": weights or f"{seed:064d}"},
         provenance={**info["provenance"], "precision": "fp32"},
+        spec={**info["spec"], "sets": []},
     )
     return made
 

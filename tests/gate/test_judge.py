@@ -158,7 +158,7 @@ def auroc_only(change):
         (lambda x: replace(x, profile="paper"), "but under chestxray14 · test · 112 px · paper"),
         (lambda x: replace(x, protocol_version=2), "protocol 2"),
         (lambda x: replace(x, evaluation_settings="images=3"), "not measured"),
-        (lambda x: replace(x, value=x.value - 0.1), "does not follow from its per-sample scores"),
+        (lambda x: replace(x, value=x.value + 0.1), "does not follow from its per-sample scores"),
     ],
 )
 def test_a_number_that_cannot_be_compared_fails(store, change, message):
@@ -166,6 +166,12 @@ def test_a_number_that_cannot_be_compared_fails(store, change, message):
     assert found["auroc", ""].state == "failed"
     assert message in found["auroc", ""].note
     assert found["average_precision", ""].state == "same"
+
+
+def test_a_metric_that_computes_something_worse_from_the_same_samples_is_worse(store):
+    found = verdicts(store[2], [rows(store[1][0], auroc_only(lambda x: replace(x, value=x.value - 0.1)))])
+    assert found["auroc", ""].state == "worse"
+    assert found["auroc", ""].loss == pytest.approx(0.1)
 
 
 def test_no_run_fails(store):

@@ -281,7 +281,7 @@ def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: 
         stage = f"{evaluation}-{explainer}" if explainer else evaluation
         info = {"evaluation": evaluation, "explainer": explainer, "reference": explainer in REFERENCES, "key": "k" * 12,
                 "settings": [], "seconds": 12.5, "device": "cpu", "precision": "fp32",
-                "git": {"sha": "0" * 40, "dirty": False},
+                "created": "2026-11-20T10:00:00+00:00", "git": {"sha": "0" * 40, "dirty": False},
                 "passes": {"forward": 1, "backward": int(explainer == "saliency")},
                 **({"facts": facts} if facts else {})}  # fmt: skip
         with run.new_stage(stage, f"{number:012x}") as folder:
