@@ -241,7 +241,7 @@ def corpora(synthetic, masked, tmp_path_factory) -> list[Path]:
     return [base / name for name in made]
 
 
-@fuzzed(120)
+@fuzzed(60)
 @given(data=st.data())
 def test_runs(corpora, tmp_path_factory, data):
     """Any file of a run damaged: the report names it or shows it as text, and the run beside it is there."""
@@ -270,7 +270,7 @@ def test_runs(corpora, tmp_path_factory, data):
         assert not (work / "published").exists()
 
 
-@fuzzed(120)
+@fuzzed(60)
 @given(data=st.data())
 def test_records(tmp_path_factory, data):
     """A published record damaged: left out with a note, or read for what it is."""
