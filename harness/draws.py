@@ -54,7 +54,10 @@ def draws_of(
     at = {place: i for i, place in enumerate(places)}
     columns = {k: at[p] for k in wanted if (p := (k.metric, *_key_place(k))) in at}
     if columns:
-        values, replicates = _kept(metrics, table, content, cache, resamples)
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # damaged samples: no warning, the value is not the stored one
+            values, replicates = _kept(metrics, table, content, cache, resamples)
         for key, i in columns.items():
             found[key] = Draws(float(values[i]), replicates[:, i], samples)
     return found
