@@ -4,6 +4,7 @@ Real and synthetic records and runs are cut up at places that hypothesis chooses
 the examples, each time others; without it they are the same in every run.
 """
 
+import copy
 import functools
 import json
 import os
@@ -73,7 +74,7 @@ def operate(draw, document) -> None:
     if what == "delete":
         del parent[key]
     elif what == "replace":
-        parent[key] = draw(VALUES)
+        parent[key] = copy.deepcopy(draw(VALUES))  # the next example is given the same one
     elif what == "retype":
         value = parent[key]
         parent[key] = draw(st.sampled_from([str(value)[:100], [value], {"x": value}, bool(value), None]))
