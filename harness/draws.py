@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache as remembered
 from pathlib import Path
@@ -16,6 +17,7 @@ import platformdirs
 
 from harness import stats
 from harness.columns import MISSING, ColumnKey
+from harness.errors import UsageError
 from harness.metrics import cells as layout
 from harness.metrics.summary import TABLES, builtin, joint
 from harness.record import StageResult
@@ -54,7 +56,10 @@ def draws_of(
     at = {place: i for i, place in enumerate(places)}
     columns = {k: at[p] for k in wanted if (p := (k.metric, *_key_place(k))) in at}
     if columns:
-        values, replicates = _kept(metrics, table, content, cache, resamples)
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # damaged samples: no warning, the value is not the stored one
+            values, replicates = _kept(metrics, table, content, cache, resamples)
         for key, i in columns.items():
             found[key] = Draws(float(values[i]), replicates[:, i], samples)
     return found
@@ -96,7 +101,8 @@ def _kept(
     values = stats.point(statistic, table, len(table.clusters))
     replicates = stats.replicates(statistic, table, table.clusters, resamples=resamples)
     if path is not None:
-        write_bytes(path, _npy(np.concatenate([values[None], replicates])))
+        with suppress(UsageError):  # a full or read-only cache folder costs time, never a rank
+            write_bytes(path, _npy(np.concatenate([values[None], replicates])))
     return values, replicates
 
 

@@ -131,7 +131,10 @@ def from_json(record: Mapping[str, Any]) -> Row:
             raise UsageError(f"a row's field {f.name!r} holds {_short(value)}, expected {_json_type(kind)['type']}.")
         if isinstance(value, str | tuple) and sum(map(len, value)) > LONGEST:
             raise UsageError(f"a row's field {f.name!r} is longer than {LONGEST:,} characters. Shorten the name.")
-        values[f.name] = float(typing.cast(float, value)) if kind is float else value
+        try:
+            values[f.name] = float(typing.cast(float, value)) if kind is float else value
+        except OverflowError:
+            raise UsageError(f"a row's field {f.name!r} holds {_short(value)}, beyond a number of 64 bits.") from None
     extra = sorted(set(record) - set(values))
     if extra:
         raise UsageError(

@@ -366,3 +366,8 @@ def test_a_run_of_a_newer_harness_is_refused(tmp_path):
     assert len(runs(tmp_path / "runs")) == 1
     with pytest.raises(UsageError, match="Update harness"):
         publish("a", tmp_path / "runs", tmp_path / "results")
+
+
+def test_a_cache_that_cannot_be_written_costs_no_rank(record, tmp_path):
+    (tmp_path / "cache").write_text("a file in the way")
+    assert leaderboard(record.parent, cache=tmp_path / "cache", resamples=5) == leaderboard(record.parent, resamples=5)

@@ -107,6 +107,11 @@ def test_a_whole_number_passes_for_a_float():
     assert isinstance(row.value, float)
 
 
+def test_a_whole_number_that_no_float_holds_is_refused():
+    with pytest.raises(UsageError, match=r"'value' holds 1000.*beyond a number of 64 bits"):
+        from_json(ROW.to_json() | {"value": 10**400})
+
+
 def test_every_field_is_described():
     assert all(p["description"] for p in json_schema()["properties"].values())
 

@@ -85,6 +85,9 @@ def _published(record: Mapping[str | None, str | list[str] | None], place: str) 
     if joined and len(joined) < len(JOINED):
         raise UsageError(f"{place}: expected all of {', '.join(JOINED)} or none, got {', '.join(joined)}. {ADVICE}")
     year = _number(texts, "year", place) if texts["year"] else None
+    value = _number(texts, "value", place) * (_number(texts, "factor", place) if joined else 1.0)
+    if not math.isfinite(value):
+        raise UsageError(f"{place}: expected a finite value times factor, got {value}. {ADVICE}")
     return Published(
         source=texts["source"],
         year=None if year is None else int(year),
@@ -93,7 +96,7 @@ def _published(record: Mapping[str | None, str | list[str] | None], place: str) 
         metric=texts["our_metric"],
         class_name=texts["our_class"],
         threshold=_number(texts, "threshold", place) if joined and texts["threshold"] else None,
-        value=_number(texts, "value", place) * (_number(texts, "factor", place) if joined else 1.0),
+        value=value,
         mark=texts["seen_or_memory"],
         split=texts["split"],
         protocol=texts["protocol"],

@@ -61,6 +61,7 @@ def test_a_figure_is_brought_to_our_unit_and_keeps_its_mark(tmp_path):
 @pytest.mark.parametrize(("change", "message"), [
     ({"value": "0,7"}, "line 2: expected a number as value, got '0,7'"),
     ({"value": "nan"}, "line 2: expected a number as value"),
+    ({"value": "1e308", "factor": "100"}, "line 2: expected a finite value times factor"),
     ({"year": "MMXVII"}, "line 2: expected a number as year"),
     ({"source": " "}, "source is empty"),
     ({"seen_or_memory": ""}, "seen_or_memory is empty"),
