@@ -50,9 +50,9 @@ def synthetic(folder: Path) -> Path:
 
 
 def compressed(content: bytes) -> bytes:
-    """Return a PNG of at most 128 colours: text and lines stay sharp, and it is small."""
+    """Return a PNG of at most 256 colours: text and lines stay sharp, and it is small."""
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(content)).convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
+    Image.open(io.BytesIO(content)).convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -79,7 +79,9 @@ def main() -> None:
             content = compressed(shown.screenshot())
             shown.close()
             if len(content) > LARGEST:
-                raise SystemExit(f"{name}: {len(content):,} bytes, expected at most {LARGEST:,}. Show less of the page.")
+                raise SystemExit(
+                    f"{name}: {len(content):,} bytes, expected at most {LARGEST:,}. Show less of the page."
+                )
             (OUT / f"{name}.png").write_bytes(content)
             print(f"{name}.png  {len(content) / 1000:.0f} kB")
         browser.close()

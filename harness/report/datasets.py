@@ -136,9 +136,7 @@ def _listed(names: Sequence[str], positives: Mapping[str, Any], splits: Sequence
     return [c for c in known if c in most], len(known) - CLASSES_LISTED
 
 
-def _class(
-    name: str, positives: Mapping[str, Any], counts: Mapping[str, int], splits: Sequence[str]
-) -> dict[str, Any]:
+def _class(name: str, positives: Mapping[str, Any], counts: Mapping[str, int], splits: Sequence[str]) -> dict[str, Any]:
     found = [(s, positives.get(s)) for s in splits]
     return {"name": name, "cells": [
         {"positives": p, "share": round(100 * p / counts[s], 4)} if isinstance(p, int) else None for s, p in found]}  # fmt: skip
@@ -201,7 +199,9 @@ def index(
     lines = []
     for name in (*names, *idle):
         mine = [r for r in results if name_of(r) == name]
-        sizes = sorted({text_of((r.info.get("dataset") or {}).get("size")) for r in mine} - {""}, key=lambda s: (len(s), s))
+        sizes = sorted(
+            {text_of((r.info.get("dataset") or {}).get("size")) for r in mine} - {""}, key=lambda s: (len(s), s)
+        )
         lines.append({"name": name, **described(name, known, stated), "runs": len(mine), "sizes": sizes,
                       "page": f"datasets/{stems[name]}.html" if name in stems else ""})  # fmt: skip
     return lines

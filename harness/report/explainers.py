@@ -16,7 +16,7 @@ from harness.report.registered import Registered, doc, spoken
 METRICS = ("mean_localisation_accuracy", "pointing_game", "energy", "insertion", "deletion", "insertion_minus_deletion",
            "randomisation", "unexplained_change", "max_sensitivity")  # fmt: skip
 LOWER = ("deletion", "randomisation", "unexplained_change", "max_sensitivity")
-SOURCES = {"localisation": "the map alone", "insertion_deletion": "the steps of insertion and deletion with it"}
+SOURCES = {"localisation": "the map alone", "insertion_deletion": "with insertion and deletion"}
 
 
 def page(boards: Sequence[Board], known: Registered, pages: Mapping[str, str]) -> dict[str, Any]:

@@ -86,7 +86,9 @@ def settings_of(name: str, results: Sequence[Result]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def index(results: Sequence[Result], boards: Sequence[Board], known: Registered, stems: Mapping[str, str]) -> list[dict]:
+def index(
+    results: Sequence[Result], boards: Sequence[Board], known: Registered, stems: Mapping[str, str]
+) -> list[dict]:
     """Return a line per method: those with runs, then those that are registered and have none here."""
     names = names_of(results)
     idle = [c.name for c in known.found.of("method") if c.name not in names]

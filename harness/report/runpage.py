@@ -156,7 +156,9 @@ def _folds(fits: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]
     for i in range(max(len(fits), len(counts))):
         own = counts[i] if i < len(counts) else {}
         fit = fits[i] if i < len(fits) else {}
-        lines.append({"fold": i, "cells": [*(text_of(own.get(k)) for k in images), *(text_of(fit.get(k)) for k in facts)]})
+        lines.append(
+            {"fold": i, "cells": [*(text_of(own.get(k)) for k in images), *(text_of(fit.get(k)) for k in facts)]}
+        )
     return {"columns": [*(f"{k} images" for k in images), *facts], "lines": lines}
 
 

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from harness.columns import BoardKey
 from harness.draws import user_cache
 from harness.errors import UsageError
-from harness.plugins import checkout_folder
 from harness.metrics.cells import MINIMUM_SCORED
+from harness.plugins import checkout_folder
 from harness.record import Result, load_all
 from harness.report import datasets, explainers, gallery, literature, methods, runpage, under_attack, versus
 from harness.report.boards import Board, boards
@@ -152,7 +152,9 @@ def build(
     render("under_attack.html.j2", "robustness.html", root="", **attacks)
     files = {n: f"assets/draws/{s}.js" for n, s in stems.items()}
     _versus(results, shown, pictures, kept, resamples, {n: partial(write, f) for n, f in files.items()})
-    render("versus.html.j2", "versus.html", root="", entries=versus.entries(shown, files, run_pages), resamples=resamples)
+    render(
+        "versus.html.j2", "versus.html", root="", entries=versus.entries(shown, files, run_pages), resamples=resamples
+    )
     problems = sorted({*problems, *pictures.problems, *known.problems})
     render(
         "index.html.j2",
@@ -200,7 +202,9 @@ def _words(
 ) -> dict[str, dict[str, Any]]:
     """Return address -> template and context of the pages of methods, datasets and explainers."""
     method_stems, dataset_stems = (file_stems(m.names_of(results)) for m in (methods, datasets))
-    links = {b.key.title(): {"figures": figures[b.key], "address": quote(b.key.title(), errors="replace")} for b in shown}
+    links = {
+        b.key.title(): {"figures": figures[b.key], "address": quote(b.key.title(), errors="replace")} for b in shown
+    }
     pages = {n: f"../runs/{s}.html" for n, s in stems.items()}
     shared = {
         "method_pages": {n: f"../methods/{s}.html" for n, s in method_stems.items()},
@@ -326,8 +330,14 @@ def claim(out: Path, marker: str, command: str) -> None:
 
 def _remove_stale(out: Path, written: set[Path]) -> None:
     """Remove the pages and pictures of an earlier report that this one does not have."""
-    for pattern in ("runs/*.html", "figures/*.html", "methods/*.html", "datasets/*.html", "assets/draws/*",
-                    "assets/pictures/*"):
+    for pattern in (
+        "runs/*.html",
+        "figures/*.html",
+        "methods/*.html",
+        "datasets/*.html",
+        "assets/draws/*",
+        "assets/pictures/*",
+    ):
         for path in out.glob(pattern):
             if path not in written:
                 path.unlink()

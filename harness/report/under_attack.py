@@ -73,4 +73,7 @@ def page(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     boards = [dict(x) for x in found]
     charts = {f"areas-{i}": c for i, b in enumerate(boards) if (c := b.pop("chart"))}
     records = [r for b in boards for r in b.pop("records")]
-    return {"boards": boards, "data": {"name": "robustness", "board": "all boards", "charts": charts, "records": records}}
+    return {
+        "boards": boards,
+        "data": {"name": "robustness", "board": "all boards", "charts": charts, "records": records},
+    }

@@ -70,5 +70,7 @@ const harness = (() => {
     });
   }
 
+  addEventListener("beforeprint", () => document.querySelectorAll("main details").forEach((d) => (d.open = true))); // paper cannot be unfolded
+
   return { draw, pictures, csv, download, load };
 })();

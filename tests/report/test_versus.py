@@ -11,8 +11,8 @@ import pytest
 
 from harness import stats
 from harness.draws import Draws
-from harness.metrics.summary import TABLES, builtin, joint
 from harness.metrics.cells import cells, registration
+from harness.metrics.summary import TABLES, builtin, joint
 from harness.record import from_run
 from harness.report import versus
 from harness.report.boards import boards, digits_of
@@ -113,9 +113,7 @@ def test_the_browser_summarises_as_the_estimator_does(watched, site):
     for undefined in (0, 10, 80):
         first, second = rng.normal(0.5, 0.1, 1000), rng.normal(0.52, 0.2, 1000)
         second[:undefined] = np.nan
-        a, b = (
-            {"value": v, "replicates": versus.packed(Draws(v, r, ""))} for v, r in ((0.5, first), (0.9, second))
-        )
+        a, b = ({"value": v, "replicates": versus.packed(Draws(v, r, ""))} for v, r in ((0.5, first), (0.9, second)))
         found = page.evaluate("([b, a]) => paired.difference(b, a)", [b, a])
         expected = stats.summarise(np.array(0.4), second - first)
         wanted = [expected.low, expected.high, stats.normal_p(expected.value, expected.standard_error)]
@@ -125,10 +123,13 @@ def test_the_browser_summarises_as_the_estimator_does(watched, site):
     p = [0.01, 0.04, math.nan, 0.03]
     assert page.evaluate("(p) => paired.holm(p)", p)[:2] == stats.holm(np.array(p)).tolist()[:2]
     for z in (0.1, 1.0, 2.7, 2.9, 6.0):
-        got = page.evaluate("""z => { const r = [-1, 1].map(s => s / Math.SQRT2);
+        got = page.evaluate(
+            """z => { const r = [-1, 1].map(s => s / Math.SQRT2);
             const text = btoa(String.fromCharCode(...new Uint8Array(new Float32Array(r).buffer)));
             const none = btoa(String.fromCharCode(...new Uint8Array(new Float32Array(2).buffer)));
-            return paired.difference({ value: z, replicates: text }, { value: 0, replicates: none }).p; }""", z)
+            return paired.difference({ value: z, replicates: text }, { value: 0, replicates: none }).p; }""",
+            z,
+        )
         assert got == pytest.approx(math.erfc(z / math.sqrt(2)), rel=1e-6)
     page.close()
     assert watched.quiet() is True
