@@ -138,8 +138,8 @@ def _listed(names: Sequence[str], positives: Mapping[str, Any], splits: Sequence
 
 def _class(name: str, positives: Mapping[str, Any], counts: Mapping[str, int], splits: Sequence[str]) -> dict[str, Any]:
     found = [(s, positives.get(s)) for s in splits]
-    return {"name": name, "cells": [
-        {"positives": p, "share": round(100 * p / counts[s], 4)} if isinstance(p, int) else None for s, p in found]}  # fmt: skip
+    cells = [{"positives": p, "share": round(100 * p / counts[s], 4)} if isinstance(p, int) else None for s, p in found]
+    return {"name": name, "cells": cells}
 
 
 def _chart(version: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _points(lines: Sequence[Line], explainer: str, columns: Sequence[str]) -> di
 
 
 def _best(points: Mapping[ColumnKey, Point], columns: Sequence[str]) -> dict[str, tuple[ColumnKey, Point]]:
-    """Return metric -> its number: without variant or threshold, summed up over classes, coarsest cells, default settings."""
+    """Return metric -> its number: no variant or threshold, all classes, default settings, coarsest cells."""
     found: dict[str, tuple[ColumnKey, Point]] = {}
     for key in sorted(points, key=lambda k: (bool(k.evaluation_settings), k.resolution, k)):
         plainly = not key.variant and key.threshold == MISSING and key.class_name in SUMMARY_CLASSES

@@ -1,4 +1,4 @@
-"""The headline numbers of some runs of a board as a table: a line per number, a column per run, and means over seeds."""
+"""The headline numbers of some runs of a board: a line per number, a column per run, and means over seeds."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def table(board: Board, lines: Sequence[Line], pages: Mapping[str, str]) -> dict
                             "run_id": x.result.run_id, "detail": _detail(s), "badges": badges(x.flags)})  # fmt: skip
             takers.append([x])
         if len(s.lines) > 1:
-            columns.append({"kind": "mean", "name": f"mean of {len(s.lines)} seeds", "detail": "their range", "page": "",
-                            "run_id": "", "badges": []})  # fmt: skip
+            columns.append({"kind": "mean", "name": f"mean of {len(s.lines)} seeds", "detail": "their range",
+                            "page": "", "run_id": "", "badges": []})  # fmt: skip
             takers.append(list(s.lines))
     keys = {k for x in lines for k in x.cells}
     groups: dict[tuple[bool, str], list[dict[str, Any]]] = {}

@@ -21,7 +21,7 @@ PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".
 
 
 def bundle(folder: Path, environment: jinja2.Environment, router: Path, out: Path) -> int:
-    """Write the report of `folder` as one file `out` and return its size in bytes; the same folder gives the same bytes.
+    """Write the report of `folder` as one file `out`, return its size in bytes; the same folder gives the same bytes.
 
     `router` is the script that shows the pages. Raises `UsageError` where `out` is a folder, or is not named .html.
     """

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,13 +11,12 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from harness.columns import BoardKey
 from harness.draws import user_cache
 from harness.errors import UsageError
 from harness.metrics.cells import MINIMUM_SCORED
 from harness.plugins import checkout_folder
 from harness.record import Result, load_all
-from harness.report import datasets, explainers, gallery, literature, methods, runpage, under_attack, versus
+from harness.report import around, datasets, gallery, literature, methods, runpage, under_attack, versus
 from harness.report.boards import Board, boards
 from harness.report.figures import (
     adversarial_explanations,
@@ -42,8 +40,10 @@ from harness.stats import RESAMPLES
 from harness.store import write_bytes, writing
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
-ASSETS = ("report.css", "pages.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js", "paired.js",
-          "versus.js")  # fmt: skip
+ASSETS = (
+    *("report.css", "pages.css", "common.js", "board.js", "run.js", "figure.js", "scrubber.js", "zoom.js"),
+    *("paired.js", "versus.js"),
+)
 FIGURES = {  # page of a board -> its title
     "examples": "What the methods look at",
     "classes": "AUROC by class",
@@ -146,12 +146,13 @@ def build(
         context["comparable"] = any(len(b.lines) > 1 for b in shown for x in b.lines if x.result is result)
         render("run.html.j2", f"runs/{stems[result.run_id]}.html", root="../", **context)
     known = Registered.here()
-    for name, context in _words(results, shown, known, datasets.terms(folder), pictures, stems, figures).items():
+    for name, context in around.pages(results, shown, known, datasets.terms(folder), pictures, stems, figures).items():
         render(f"{context.pop('template')}.html.j2", name, root="../" * name.count("/"), **context)
     attacks = under_attack.page(attacked)
     render("under_attack.html.j2", "robustness.html", root="", **attacks)
     files = {n: f"assets/draws/{s}.js" for n, s in stems.items()}
-    _versus(results, shown, pictures, kept, resamples, {n: partial(write, f) for n, f in files.items()})
+    for run_id, content in versus.scripts(results, shown, pictures, kept, resamples):
+        write(files[run_id], content)
     render(
         "versus.html.j2", "versus.html", root="", entries=versus.entries(shown, files, run_pages), resamples=resamples
     )
@@ -189,61 +190,6 @@ def build(
     _remove_stale(out, written | pictures.written)
     runs = sum(not r.published for r in results)
     return Summary(runs, len(results) - runs, problems, out / "index.html")
-
-
-def _words(
-    results: Sequence[Result],
-    shown: Sequence[Board],
-    known: Registered,
-    stated: Mapping[str, Mapping[str, str]],
-    pictures: gallery.Pictures,
-    stems: Mapping[str, str],
-    figures: Mapping[BoardKey, list[dict[str, str]]],
-) -> dict[str, dict[str, Any]]:
-    """Return address -> template and context of the pages of methods, datasets and explainers."""
-    method_stems, dataset_stems = (file_stems(m.names_of(results)) for m in (methods, datasets))
-    links = {
-        b.key.title(): {"figures": figures[b.key], "address": quote(b.key.title(), errors="replace")} for b in shown
-    }
-    pages = {n: f"../runs/{s}.html" for n, s in stems.items()}
-    shared = {
-        "method_pages": {n: f"../methods/{s}.html" for n, s in method_stems.items()},
-        "run_pages": pages,
-    }
-    found: dict[str, dict[str, Any]] = {}
-
-    def add(name: str, template: str, context: dict[str, Any]) -> None:
-        own = [{**b, **links[b["title"]]} for b in context.get("boards", ())]
-        found[name] = {"template": template, **shared, **context, "boards": own}
-
-    for name, stem in method_stems.items():
-        add(f"methods/{stem}.html", "method", methods.page(name, results, shown, known, pages))
-    for name, stem in dataset_stems.items():
-        context = datasets.page(name, results, shown, known, stated, pictures, "../assets/pictures")
-        data = {"name": name, "board": "", "charts": context.pop("charts"), "records": []}
-        add(f"datasets/{stem}.html", "dataset", {**context, "data": data})
-    add("explainers.html", "explainers", explainers.page(shown, known, {n: f"runs/{s}.html" for n, s in stems.items()}))
-    found["methods.html"] = {"template": "methods", "methods": methods.index(results, shown, known, method_stems)}
-    found["datasets.html"] = {"template": "datasets", "datasets": datasets.index(results, known, stated, dataset_stems)}
-    return found
-
-
-def _versus(
-    results: Sequence[Result],
-    shown: Sequence[Board],
-    pictures: gallery.Pictures,
-    cache: Path | None,
-    resamples: int,
-    write: Mapping[str, Callable[[bytes], None]],
-) -> None:
-    """Write the script of every run that is on a board: what it can be held against another with."""
-    by_run: dict[str, list[dict[str, Any]]] = {}
-    for board in shown:
-        for run_id, compared in versus.compared(board, cache, resamples).items():
-            by_run.setdefault(run_id, []).append(compared)
-    for result in (r for r in results if r.run_id in by_run):
-        samples = versus.pictured(result, pictures, "assets/pictures")
-        write[result.run_id](versus.script(result.run_id, by_run[result.run_id], samples))
 
 
 def _figure_pages(stem: str) -> list[dict[str, str]]:

@@ -47,11 +47,9 @@ def _chart(records: Sequence[Mapping[str, Any]], context: Mapping[str, Any]) -> 
             data.append({
                 "x": [r["value"] for r in mine], "y": [chart_text(r["name"]) for r in mine], "name": column["title"],
                 "tone": tone, "symbol": symbols[tone % len(symbols)], "mode": "markers",
-                "error_x": {"type": "data", "symmetric": False,
-                            "array": [max(0.0, (r["high"] or r["value"]) - r["value"]) for r in mine],
-                            "arrayminus": [max(0.0, r["value"] - (r["value"] if r["low"] is None else r["low"])) for r in mine]},
-                "text": [f"{chart_text(r['name'])}<br>{column['title']} {r['value']:.4g}"
-                         + (f" [{r['low']:.4g}, {r['high']:.4g}], {r['bar']}" if r["low"] is not None else "") for r in mine],
+                "error_x": {"type": "data", "symmetric": False, "array": [_ends(r)[1] - r["value"] for r in mine],
+                            "arrayminus": [r["value"] - _ends(r)[0] for r in mine]},
+                "text": [f"{chart_text(r['name'])}<br>{column['title']} {r['value']:.4g}{_said(r)}" for r in mine],
                 "hovertemplate": "%{text}<extra></extra>",
             })  # fmt: skip
     if not data:
@@ -66,6 +64,17 @@ def _chart(records: Sequence[Mapping[str, Any]], context: Mapping[str, Any]) -> 
         "margin": {"l": 44, "r": 16, "t": 34, "b": 44},
     }  # fmt: skip
     return {"data": data, "layout": layout, "height": 110 + 26 * len(names)}
+
+
+def _ends(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Return both ends of a number's bar, the number itself where it has none."""
+    value = record["value"]
+    low, high = (value if record[k] is None else record[k] for k in ("low", "high"))
+    return min(low, value), max(high, value)
+
+
+def _said(record: Mapping[str, Any]) -> str:
+    return "" if record["low"] is None else f" [{record['low']:.4g}, {record['high']:.4g}], {record['bar']}"
 
 
 def page(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,19 @@ def pictured(result: Result, pictures: gallery.Pictures, base: str) -> list[dict
                 shown = {k: e[k] for k in ("image", "overlay", "heat", "caption", "boxes")}
                 found.append({"explainer": explainer, "id": name, "class": class_name, **shown})
     return found
+
+
+def scripts(
+    results: Sequence[Result], boards: Sequence[Board], pictures: gallery.Pictures, cache: Path | None, resamples: int
+) -> Iterator[tuple[str, bytes]]:
+    """Yield run id and script of every run that is on a board."""
+    by_run: dict[str, list[dict[str, Any]]] = {}
+    for board in boards:
+        for run_id, own in compared(board, cache, resamples).items():
+            by_run.setdefault(run_id, []).append(own)
+    for result in (r for r in results if r.run_id in by_run):
+        samples = pictured(result, pictures, "assets/pictures")
+        yield result.run_id, script(result.run_id, by_run[result.run_id], samples)
 
 
 def script(run_id: str, boards: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]]) -> bytes:

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -274,7 +275,7 @@ def test_pages_are_in_order_for_a_reader_without_eyes(watched, site, attacked_si
         page.goto(address)
         levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
         assert levels.count(1) == 1, address
-        assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False)), address
+        assert all(b - a <= 1 for a, b in pairwise(levels)), address
         assert page.locator("[role=img]").count() == page.locator("[role=img][aria-label]").count()
     page.close()
     assert watched.quiet() is True

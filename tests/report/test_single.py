@@ -108,6 +108,6 @@ def test_what_a_record_says_ends_no_script(single):
 
 def test_a_folder_is_no_file(tmp_path):
     for wrong in (tmp_path, tmp_path / "site"):
-        with pytest.raises(UsageError, match="ends in .html"):
+        with pytest.raises(UsageError, match=r"ends in \.html"):
             write(tmp_path / "runs", tmp_path / "results", wrong, tmp_path / "l.md", single_file=True)
     assert list(tmp_path.iterdir()) == []
