@@ -54,7 +54,7 @@
   document.body.prepend(...shown.body.childNodes);
   // Links that a script makes or changes.
   const links = (node) => (node.matches?.("a[href]") ? [node] : [...(node.querySelectorAll?.("a[href]") ?? [])]);
-  new MutationObserver((changes) => changes.forEach((c) => [c.target, ...c.addedNodes].flatMap(links).forEach(lead)))
+  new MutationObserver((changes) => changes.forEach((c) => (c.type === "attributes" ? [c.target] : [...c.addedNodes]).flatMap(links).forEach(lead)))
     .observe(document.body, { subtree: true, childList: true, attributeFilter: ["href"] });
   for (const s of scripts.sort((a, b) => order(a) - order(b))) {
     if (s.type) run(s.textContent, s.type).id = s.id;
