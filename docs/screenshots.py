@@ -31,7 +31,7 @@ SHOTS = {  # name -> site, page, width, height, colours, element that is scrolle
     "compare": ("records", "versus.html" + PAIR.format(*RUNS), 1280, 900, "light", ""),
     "robustness": ("records", "robustness.html", 1280, 860, "dark", "#board-3"),
     "explainers": ("records", "explainers.html", 1280, 860, "light", "#board-3"),
-    "gallery": ("synthetic", "runs/robust_fgsm-chestxray14-s0-000000000001.html", 1100, 760, "dark", "#gallery"),
+    "gallery": ("synthetic", "runs/robust_fgsm-chestxray14-s0-000000000001.html", 1100, 690, "dark", "#gallery"),
     "phone": ("records", "versus.html" + PAIR.format(*RUNS), 390, 844, "dark", ""),
 }
 

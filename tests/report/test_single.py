@@ -111,3 +111,16 @@ def test_a_folder_is_no_file(tmp_path):
         with pytest.raises(UsageError, match=r"ends in \.html"):
             write(tmp_path / "runs", tmp_path / "results", wrong, tmp_path / "l.md", single_file=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_how_large_the_file_is(folders, tmp_path):
+    from click.testing import CliRunner
+
+    from harness.cli import main
+
+    out = tmp_path / "one.html"
+    arguments = ["report", "--runs-dir", str(tmp_path / "none"), "--results", str(folders[1]), "--single-file"]
+    done = CliRunner().invoke(main, [*arguments, "--out", str(out), "--leaderboard", str(tmp_path / "l.md")])
+    assert done.exit_code == 0, done.output
+    assert f"{out}   (0 runs, 2 records; one file of {out.stat().st_size / 1e6:.1f} MB)" in done.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["l.md", "one.html"]
