@@ -262,7 +262,7 @@ def test_sigterm_is_like_ctrl_c(harness, tmp_path, monkeypatch):
 def test_ctrl_c_and_go_on(tmp_path):
     """A real process, a real signal: exit 130, resumable, and the weights are those of an undisturbed run."""
     sets = ["--set", "phantom.size=32", "--set", "n_train=160", "--set", "n_validation=40", "--set", "n_test=240",
-            "--set", "max_epochs=12", "--evaluation", "classification", "--set", "resamples=50"]  # fmt: skip
+            "--set", "max_epochs=20", "--set", "patience=20", "--evaluation", "classification", "--set", "resamples=50"]  # fmt: skip
     command = [sys.executable, "-m", "harness", "run", "--method", "baseline", "--dataset", "phantom", *sets]
     stopped = subprocess.Popen([*command, "--runs-dir", str(tmp_path / "a")], stderr=subprocess.PIPE, text=True)
     state = None

@@ -162,7 +162,7 @@ def test_what_is_hidden_becomes_visible():
         (lambda c: c["stages"][0]["info"].update(passes={"forward": "many"}), "passes.forward"),
         (lambda c: c["stages"][0]["rows"][0].update(value="1"), "row 1: a row's field 'value' holds '1'"),
         (lambda c: c["stages"][0]["rows"][0].update(class_name="a" * 10_000_000), "longer than 20,000 characters"),
-        (lambda c: c["stages"][0]["rows"][0].update(schema_version=2), "schema version 2, expected 1 at most. Update"),
+        (lambda c: c["stages"][0]["rows"][0].update(schema_version=3), "schema version 3, expected 2 at most. Update"),
         (lambda c: c["stages"][0]["rows"][0].update(run_id="another"), "rows of this run, got one of 'another'"),
         (lambda c: c["stages"][0].update(rows={}), "expected a list of rows, got {}"),
         (lambda c: c["stages"].append(c["stages"][0]), "expected each stage once"),

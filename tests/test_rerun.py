@@ -321,12 +321,12 @@ def test_a_dry_run_prints_the_commands(rerun, results):
 def test_bad_input_is_answered_in_one_sentence(rerun, tiny_runs, results, tmp_path):
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"no weights")
-    loaded = tmp_path / "loaded.json"
-    content = json.loads(next(results.glob("baseline*.json")).read_text())
+    record = next(results.glob("baseline*.json"))
+    loaded, strange = (shutil.copytree(results, tmp_path / name) / record.name for name in ("loaded", "strange"))
+    content = json.loads(record.read_text())
     content["run"]["spec"]["checkpoint"] = "mine.pt"
     content["run"]["fit"]["loaded_sha256"] = "5" * 64
     loaded.write_text(json.dumps(content))
-    strange = tmp_path / "strange.json"
     content["run"]["spec"] |= {"method": "of_a_plugin", "plugins": ["mine.py"], "checkpoint": None}
     strange.write_text(json.dumps(content))
     cases = [

@@ -16,7 +16,7 @@ from harness.report.site import claim, make_environment, templates_folder
 from harness.store import write_bytes
 
 MARKER = ".harness-compare"  # says that this folder may be rewritten
-ASSETS = ("report.css", "common.js", "figure.js", "zoom.js", "compare.js")
+ASSETS = ("report.css", "pages.css", "common.js", "figure.js", "zoom.js", "compare.js")
 PICTURED = 12  # samples of each explainer that are shown as pictures
 LOOK = {  # word -> tone, symbol: never told apart by colour alone
     BETTER: (0, "circle"),

@@ -57,7 +57,7 @@
   new MutationObserver((changes) => changes.forEach((c) => (c.type === "attributes" ? [c.target] : [...c.addedNodes]).flatMap(links).forEach(lead)))
     .observe(document.body, { subtree: true, childList: true, attributeFilter: ["href"] });
   for (const s of scripts.sort((a, b) => order(a) - order(b))) {
-    if (s.type) run(s.textContent, s.type).id = s.id;
+    if (s.type) Object.assign(Object.assign(run(s.textContent, s.type), { id: s.id }).dataset, s.dataset);
     else run(read(target(s.getAttribute("src")).name));
   }
   if (location.hash && !location.hash.includes("=")) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();

@@ -4,7 +4,7 @@ from harness.columns import MISSING, ColumnKey
 from harness.report.beside import Beside, fits
 from harness.report.literature import Published
 
-KEY = ColumnKey("classification", "", "auroc", "", "", "", "macro", MISSING, int(MISSING), MISSING)
+KEY = ColumnKey("classification", "", "auroc", "", "", "", "", "macro", MISSING, int(MISSING), MISSING)
 ROW = Published(
     "Paper", 2017, "Wang", "chestxray14", "auroc", "macro", None, 0.745, "seen", "their split", "", "CAM -> boxes"
 )
