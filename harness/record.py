@@ -101,8 +101,9 @@ def from_run(run: RunFolder) -> Result:
     def stage_result(stage: Stage) -> StageResult:
         pictures = stage.folder / "gallery"
         own = run.folder.resolve() / "evaluations" / stage.folder.name / "gallery"  # a link may lead anywhere
-        return StageResult(stage.folder.name, stage.info, stage.rows(), stage.samples, stage.gallery(),
-                           pictures if pictures.is_dir() and pictures.resolve() == own else None)  # fmt: skip
+        kept = pictures if pictures.is_dir() and pictures.resolve() == own else None
+        rows = _upgraded(stage.info, stage.rows())
+        return StageResult(stage.folder.name, stage.info, rows, stage.samples, stage.gallery(), kept)
 
     info = run.info
     if not isinstance(info.get("run_id"), str):
