@@ -59,7 +59,7 @@ def text(verdicts: Sequence[Verdict], alpha: float, *, everything: bool) -> str:
     total = counts(verdicts)
     lines += ["", *(f"{n:5d} {state}: {MEANINGS[state]}" for state, n in total.items())]
     bad = total.get(WORSE, 0) + total.get(FAILED, 0)
-    chance = f"chance of any false alarm over all numbers together: {alpha:g} (Holm)"
+    chance = f"Chance of any false alarm over all numbers together: {alpha:g} (Holm)"
     lines += ["", f"The gate is {'closed' if bad else 'open'}. {chance}."]
     return "\n".join(lines)
 
