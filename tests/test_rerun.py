@@ -52,11 +52,12 @@ def test_every_stage_of_every_record_is_in_one_call(path, known):
 
 
 def test_the_same_explainer_with_other_settings_has_a_call_of_its_own(known):
-    made = repeat(record("zoo-efficientnet"), known)
+    published = record("zoo-efficientnet")
+    made = repeat(published, known)
     sets = [c.sets for c in made.others if "igos_pp" in c.explainers]
-    assert len(sets) == 4
+    assert len(sets) == sum(s.info["explainer"] == "igos_pp" for s in published.stages) > 1
     assert sum("igos_pp.variant=code" in s for s in sets) == 1
-    assert sum("insertion_deletion.images=12" in s for s in sets) == 1
+    assert sum("igos_pp.noise=0.0" in s for s in sets) == 1
     assert made.base.evaluation == "classification"
     assert made.base.sets == (), "what it set would be kept by the calls that come after it"
 
