@@ -19,7 +19,7 @@ from harness.gate.tolerance import Tolerances, read
 from harness.provenance import now
 from harness.publish import publish
 from harness.record import Result, load_all
-from harness.store import write_bytes
+from harness.store import write_bytes, write_together
 
 REGRESSION, PARTIAL = 1, 4  # exit statuses
 UPDATES = "updates"  # entry of a record: why it took the place of another, oldest first
@@ -135,17 +135,12 @@ def update(checked: Checked, baseline: Path, runs_dir: Path, reason: str) -> lis
     with TemporaryDirectory() as place:  # all of them may be published, or none is
         for record, run, note in chosen:
             publish(run.run_id, runs_dir, Path(place), spread=ENTRY in record.info, note=note)
-        written = []
-        for record, run, _ in chosen:
-            for kind in (".parquet", ".json"):  # the JSON last: it names the samples
-                source = Path(place) / f"{run.run_id}{kind}"
-                if source.exists():
-                    write_bytes(baseline / source.name, source.read_bytes())
-            written.append(baseline / f"{run.run_id}.json")
-            if record.run_id != run.run_id:
-                for kind in (".json", ".parquet"):
-                    (baseline / f"{record.run_id}{kind}").unlink(missing_ok=True)
-    return written
+        write_together({baseline / path.name: path.read_bytes() for path in sorted(Path(place).iterdir())})
+    for record, run, _ in chosen:
+        if record.run_id != run.run_id:
+            for kind in (".json", ".parquet"):
+                (baseline / f"{record.run_id}{kind}").unlink(missing_ok=True)
+    return [baseline / f"{run.run_id}.json" for _, run, _ in chosen]
 
 
 def _why(reason: str, record: Result, group: Sequence[Verdict]) -> dict[str, Any]:
