@@ -48,7 +48,7 @@ def index(browser, site):
 @pytest.fixture(autouse=True)
 def quiet(index, seen):
     """Put the board back to what a first visit shows; afterwards nothing was fetched and nothing complained."""
-    index.goto(index.url.partition("#")[0])
+    index.goto(index.evaluate("location.href").partition("#")[0])
     yield
     assert seen["requests"]
     assert [u for u in seen["requests"] if not u.startswith(("file://", "blob:"))] == []
