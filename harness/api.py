@@ -27,6 +27,10 @@ _HOME = {
     "crossfit": "harness.data.index",
     "split_by_patient": "harness.data.index",
     "read_image": "harness.data.decode",
+    "read_rows": "harness.reading",
+    "files_in": "harness.data.files",
+    "digest_of": "harness.data.files",
+    "against": "harness.data.files",
     "MultiClass": "harness.tasks",
     "MultiLabel": "harness.tasks",
     "Task": "harness.tasks",
@@ -60,6 +64,9 @@ if TYPE_CHECKING:
     from harness.config import setting as setting
     from harness.data.dataset import Dataset as Dataset
     from harness.data.decode import read_image as read_image
+    from harness.data.files import against as against
+    from harness.data.files import digest_of as digest_of
+    from harness.data.files import files_in as files_in
     from harness.data.index import Index as Index
     from harness.data.index import crossfit as crossfit
     from harness.data.index import split_by_patient as split_by_patient
@@ -77,6 +84,7 @@ if TYPE_CHECKING:
     from harness.plugins import metric as metric
     from harness.plugins import model as model
     from harness.plugins import score as score
+    from harness.reading import read_rows as read_rows
     from harness.recipe import Supervised as Supervised
     from harness.regularisers.lipschitz import AdaptiveStrength as AdaptiveStrength
     from harness.regularisers.lipschitz import draw as draw

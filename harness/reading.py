@@ -1,4 +1,4 @@
-"""Files that others wrote: JSON, JSON lines, TOML and Parquet, read strictly. Damage of any kind is one `UsageError`.
+"""Files that others wrote: JSON, JSON lines, TOML, CSV and Parquet, read strictly. Damage of any kind is one `UsageError`.
 
 Refused is what a strict reader elsewhere would refuse, or would understand differently: NaN and infinities, numbers
 beyond 64 bits, a key given twice, text that no encoding can write. A file larger than any that harness writes is not
@@ -7,6 +7,8 @@ opened.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
@@ -49,6 +51,22 @@ def read_toml(path: Path, name: str) -> dict[str, Any]:
         raise UsageError(f"{name}: cannot be read ({error.strerror}). Give a file that is there.") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: not valid TOML ({_said(error)}). Mend it.") from None
+
+
+def read_rows(path: Path, advice: str = AGAIN, *, delimiter: str = ",") -> list[tuple[int, list[str]]]:
+    """Return line number and fields of every line of a CSV file that is not blank; fields are stripped of spaces.
+
+    UTF-8, with or without a byte-order mark. With the delimiter " " several spaces are one.
+    """
+    try:
+        text = _content(path, advice).decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it holds zero bytes, so it is no text")
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=delimiter == " ")
+        rows = [(lines.line_num, [field.strip() for field in line]) for line in lines]
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read as lines of fields ({_said(error)}). {advice}") from None
+    return [(number, fields) for number, fields in rows if any(fields)]
 
 
 def read_table(
