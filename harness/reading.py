@@ -1,4 +1,4 @@
-"""Files that others wrote: JSON, JSON lines, TOML, CSV and Parquet, read strictly. Damage of any kind is one `UsageError`.
+"""Files that others wrote: JSON, TOML, CSV and Parquet, read strictly. Damage of any kind is one `UsageError`.
 
 Refused is what a strict reader elsewhere would refuse, or would understand differently: NaN and infinities, numbers
 beyond 64 bits, a key given twice, text that no encoding can write. A file larger than any that harness writes is not
