@@ -1,14 +1,15 @@
 """What explanations cost: the fast search of I-GOS and iGOS++ against the full one, and seconds against bare passes.
 
     HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/explainers.py search [--net resnet44-all] [--images 50] \
-        [--cells 8] [--points 20] [--l1 1] [--l2 20]
+        [--cells 8] [--points 20] [--l1 1] [--l2 20] [--explainer igos_pp]
     HARNESS_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/explainers.py time [--net resnet44-all] [--images 8] \
         [--rounds 7] [--explainer igos_pp]
 
 search: both searches of the same images with the same settings and points. Passes (a forward and backward pass counted
 as 2.5 forward ones, and counted alike), the objective of the masks that were found, looked at anew with the same noise
 for both (16 draws, none of them the searches' own), and insertion and deletion, paired, with 95 % intervals over the
-images (1,000 resamples). Targets: 0.40 of the passes, 1.01 of the objective, the loss in either area below 0.01.
+images (1,000 resamples). Targets: 0.40 of the passes, 1.01 of the objective, the loss in either area below 0.01. With
+`--net efficientnet-lite0 --cells 28` on photos of imagenet_sample, the first of the order that all evaluations share.
 
 time: seconds of every explainer over those of as many bare passes, forward alone or with an input gradient, each at the
 fastest batch size; they take turns, medians are compared (target: 1.15). Nothing else may run meanwhile.
@@ -24,8 +25,11 @@ import numpy as np
 import torch
 from attacks import NETS, bare, fastest_batch, images, network, seconds
 
+from harness.data.decode import to_size
+from harness.data.roots import find_root
 from harness.device import resolve
 from harness.evaluations.masked import both_ways
+from harness.evaluations.subject import fixed_order
 from harness.explainers.igos import IGOS, IGOSPlusPlus, Masked
 from harness.explainers.mask_noise import Noise
 from harness.explainers.mask_objective import Objective
@@ -33,10 +37,12 @@ from harness.explainers.masks import heat_of
 from harness.masking import blurred
 from harness.plugins import catalogue
 from harness.scores.insertion import counts, deletion, insertion
+from harness.zoo import names
 
 BACKWARD = 2.5  # forward passes that a forward and backward pass costs
 DRAWS, FIRST_DRAW = 16, 10_000  # of noise that no search has drawn
-BATCH = 10
+PHOTO_NET = "efficientnet-lite0"
+BATCH = {PHOTO_NET: 2}  # images searched together, else 10
 SEARCHED = {"igos": IGOS, "igos_pp": IGOSPlusPlus}
 FEW = {"iterations": 3, "points": 10}  # enough to time: all iterations cost alike
 TIMED = {
@@ -44,6 +50,26 @@ TIMED = {
     "lime": {"samples": 256}, "rise": {"masks": 256}, "mask": {"iterations": 30}, "igos": FEW, "igos_p": FEW,
     "igos_pp": FEW,
 }  # fmt: skip
+
+
+def photos(count: int) -> torch.Tensor:
+    """Return the first photos of imagenet_sample in the order that all evaluations share, (count,3,224,224)."""
+    data = catalogue().load("dataset", "imagenet_sample")()
+    root = find_root(data, "imagenet_sample")
+    samples = data.index(root).samples
+    chosen = samples.iloc[np.sort(fixed_order(len(samples))[:count])].to_dict("records")
+    return torch.stack([torch.from_numpy(to_size(data.read(row, root), data.size)) for row in chosen]) / 255
+
+
+def subject(name: str, count: int) -> tuple[torch.nn.Module, torch.Tensor]:
+    """Return a network and images of its data."""
+    if name != PHOTO_NET:
+        return network(name), images(count)[0]
+    found = names.find("zoo:efficientnet_lite/efficientnet_lite0", "imagenet_sample")
+    model = found.build()
+    model.load_state_dict(found.weights.state())
+    model.eval().requires_grad_(False)
+    return model.to(memory_format=torch.channels_last), photos(count).to(memory_format=torch.channels_last)
 
 
 def interval(values: np.ndarray, over: np.ndarray | None = None) -> str:
@@ -80,13 +106,13 @@ class Seen:
 
 
 def search(name: str, count: int, only: list[str], **settings: Any) -> None:
-    model, (x, _) = network(name), images(count)
+    model, x = subject(name, count)
     with torch.no_grad():
         target = model(x).argmax(1)
     for title in only:
         kind = SEARCHED[title]
         parts: dict[str, dict[str, list[torch.Tensor]]] = {"fast": {}, "full": {}}
-        for rows in torch.arange(count).split(BATCH):
+        for rows in torch.arange(count).split(BATCH.get(name, 10)):
             for way, columns in parts.items():
                 seen = Seen(kind(search=way, **settings), model, x[rows], target[rows], settings["cells"])
                 for column, values in seen.columns.items():
@@ -138,7 +164,7 @@ def time(name: str, count: int, rounds: int, only: list[str] | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("search", "time"))
-    parser.add_argument("--net", choices=NETS, action="append")
+    parser.add_argument("--net", choices=(*NETS, PHOTO_NET), action="append")
     parser.add_argument("--images", type=int)
     parser.add_argument("--cells", type=int, default=8)
     parser.add_argument("--points", type=int, default=20)
