@@ -301,7 +301,7 @@ def _selected(
         evaluations = [found.find("evaluation", name) for name in spec.evaluations]
     else:
         evaluations = [found.find("evaluation", name) for name in STANDARD_EVALUATIONS if name in known]
-        missing = {n: "this version of harness does not have it yet" for n in STANDARD_EVALUATIONS if n not in known}
+        missing = {n: "not in the version of harness that made the run" for n in STANDARD_EVALUATIONS if n not in known}
     explainers = [found.find("explainer", name) for name in dict.fromkeys(spec.explainers or STANDARD_EXPLAINERS)]
     references = [c for c in found.of("explainer") if c.options.get("reference") and c not in explainers]
     return explainers, references, evaluations, missing

@@ -91,7 +91,7 @@ def _both(naive: float) -> Callable[[Floats, Floats], Floats]:
     return lambda d, w: np.stack([area(d, w, naive), histogram_area(d, w, naive)], axis=1)
 
 
-@metric("flip_ara", evaluation="robustness", tasks=("multilabel",), unit="RMSE", higher_is_better=True, digits=4,
+@metric("flip_ara", evaluation="robustness", tasks=("multilabel",), unit="RMSE", higher_is_better=True, digits=5,
         source="protocol.md, 3, MultiLabel (ours)", per="class", score="flip")  # fmt: skip
 def flip_ara(table: RobustnessTable, weights: Floats) -> Floats:
     """ARA of the decision at each finding's operating point, balanced, above 1/2, and macro, (R,V+1)."""
@@ -99,7 +99,7 @@ def flip_ara(table: RobustnessTable, weights: Floats) -> Floats:
 
 
 @metric("flip_ara_at_half", evaluation="robustness", tasks=("multilabel",), unit="RMSE", higher_is_better=True,
-        digits=4, source="Woods 2019: for two classes BTR is adv at probability 1/2", per="class", score="at_half",
+        digits=5, source="Woods 2019: for two classes BTR is adv at probability 1/2", per="class", score="at_half",
         variants=("at_half",))  # fmt: skip
 def flip_ara_at_half(table: RobustnessTable, weights: Floats) -> Floats:
     """As flip_ara at probability 1/2 for every finding, (R,V+1): never ranked, since it measures calibration."""

@@ -4,9 +4,18 @@ const harness = (() => {
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const tone = (t) => css(`--tone-${typeof t === "number" ? t % 10 : t}`);
   const config = { responsive: true, displayModeBar: false };
+  const NARROW = 560, LONGEST = 28; // px of a chart; characters of a category's name in it
 
   function axis(own) {
     return { gridcolor: css("--line"), linecolor: css("--line"), zeroline: false, automargin: true, fixedrange: true, ...own };
+  }
+
+  // An axis of a narrow chart: few upright numbers, titles on two lines, names cut in the middle (a name is told whole when pointed at).
+  function narrowed(own) {
+    const cut = (name) => (name.length > LONGEST ? `${name.slice(0, 12)}…${name.slice(-15)}` : name);
+    const title = own?.title ? { ...own.title, text: own.title.text.replace(", ", ",<br>") } : undefined;
+    if (!own?.categoryarray) return { nticks: 5, tickangle: 0, ...own, title };
+    return { ...own, title, tickvals: own.categoryarray, ticktext: own.categoryarray.map(cut) };
   }
 
   function trace(t) {
@@ -25,7 +34,8 @@ const harness = (() => {
 
   function draw(target, figure, extra) {
     if (!target || !figure || typeof Plotly === "undefined") return;
-    const own = figure.layout ?? {};
+    const given = figure.layout ?? {}, narrow = target.clientWidth && target.clientWidth < NARROW;
+    const own = narrow ? { ...given, xaxis: narrowed(given.xaxis), yaxis: narrowed(given.yaxis) } : given;
     const layout = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 44, r: 12, t: 8, b: 40 },
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("--muted") },

@@ -178,8 +178,6 @@
     if (!counted.length) return;
     const narrow = at("chart").clientWidth < 560;
     if (narrow && state.scale === "errors") figure.layout.xaxis.title.text = "← A better · B better →";
-    if (narrow) figure.data.forEach((t) => (t.y = t.y.map((n) => (n.length > 30 ? `${n.slice(0, 29)}…` : n))));
-    if (narrow) figure.layout.yaxis.categoryarray = names.map((n) => (n.length > 30 ? `${n.slice(0, 29)}…` : n));
     harness.draw(at("chart"), figure);
   }
 

@@ -250,7 +250,7 @@ def write_run(runs_dir: Path, number: int, *, status: str = "complete", run_id: 
                 "images_per_second": 39.2, "seconds": 1630.0, "weights_sha256": "ab" * 32, "device": "cpu"},
         "provenance": {"created": "2026-11-20T10:00:00+00:00", "git": {"sha": "0" * 40, "dirty": False},
                        "python": "3.11.9", "platform": "Linux x86_64", "packages": {"harness": "0.1.0"}, "device": "cpu"},
-        "missing_evaluations": {"robustness": "this version of harness does not have it yet"},
+        "missing_evaluations": {"robustness": "not in the version of harness that made the run"},
     }  # fmt: skip
     if folds:
         info["fit"] = {"key": "f" * 12, "seconds": 99.0, "folds": [

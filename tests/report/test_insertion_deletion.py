@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -125,6 +126,21 @@ def test_curves_are_the_means_of_the_samples_and_have_the_areas_of_the_table(fig
         assert any(math.isclose(area, float(r["cells"][0]["text"]), abs_tol=1e-3) for r in rows)
     assert not any("<img" in text for t in lines for text in t["text"])
     assert board.references == {}, "a reference map is scored by each model: no row of a board"
+
+
+def scored(explainer, insertion, *, series=0, reference=False):
+    row = types.SimpleNamespace(value=insertion, low=insertion, high=insertion, n=4, reason="")
+    return insertion_deletion.Drawn("net", series, explainer, "", reference, rows={(7, "insertion"): [row]})
+
+
+def test_curves_of_one_model_have_a_colour_for_each_explainer_and_the_best_are_drawn_at_first():
+    lines = [scored(f"map{i}", i / 10) for i in range(7)] + [scored("random_map", 0.9, reference=True)]
+    looks = insertion_deletion.looks_of(lines)
+    assert [e for e, look in looks.items() if look.shown] == [*(f"map{i}" for i in range(2, 7)), "random_map"]
+    assert [look.tone for look in looks.values()] == [*range(7), "reference"]
+    several = insertion_deletion.looks_of([*lines, scored("map0", 0.95, series=1)])
+    assert {look.tone for look in several.values()} == {None}, "a colour is a model then"
+    assert several["map0"].shown, "the best of any model"
 
 
 def test_a_run_page_names_the_resolution_and_keeps_damaged_curves_out(runs, tmp_path):

@@ -92,7 +92,7 @@ def test_the_index_shows_ranks_reasons_references_and_unfinished_runs(site):
     assert "rank group" in text
     assert "sampling noise only" in text
     assert "mean of 3 of 4 classes, without Hernia" in text
-    assert "this version of harness does not have it yet" in text
+    assert "not in the version of harness that made the run" in text
     assert "No explainer below the best of them is worth reading" in text
     assert "the loss is not a number at epoch 2" in text
     assert "harness run --method robust_fgsm --dataset chestxray14" in text

@@ -33,6 +33,7 @@ METRICS = ("insertion", "deletion", "insertion_minus_deletion", "normalised_inse
 DIRECTIONS = {"deletion": "cells blurred away", "insertion": "cells shown"}
 STROKES = ("solid", *DASHES)
 LEVELS = 65535  # of a stored probability
+AT_FIRST = 5  # explainers that are drawn before anything is chosen, those with the highest insertion
 AT = re.compile(r"(?P<net>.*?)\s*(?P<side>\d+)x(?P=side)")  # a published setting: "ResNet50 28x28"
 
 
@@ -64,6 +65,15 @@ class Drawn:
         return point(rows) if rows else None
 
 
+@dataclass(frozen=True)
+class Look:
+    """How an explainer's curves are drawn, and whether they are before anything is chosen."""
+
+    dash: str
+    tone: int | str | None  # None: the colour of the series
+    shown: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """The mean probability over the share of cells that have changed, and what lies around it, (S+1,) each."""
@@ -82,17 +92,17 @@ def figure(board: Board, published: Sequence[Published], pages: Mapping[str, str
     names = labels(series)
     lines = [d for i, (name, s) in enumerate(zip(names, series, strict=True)) for d in drawn_of(i, name, s, settings)]
     resolutions = sorted({r for d in lines for r, _ in d.rows})
-    explainers = list(dict.fromkeys(d.title for d in sorted(lines, key=lambda d: (d.reference, d.title))))
+    looks = looks_of(lines)
     theirs = {r: _published(published, r) for r in resolutions}
     return {
         "evaluation_settings": settings,
         "resolutions": resolutions,
         "directions": DIRECTIONS,
-        "charts": _charts(lines, resolutions, explainers, resamples),
+        "charts": _charts(lines, resolutions, looks, resamples),
         "legend_series": [legend_entry(i, n, s, pages) for i, (n, s) in enumerate(zip(names, series, strict=True))
                           if any(d.number == i for d in lines)],
-        "explainers": [{"group": f"explainer-{e}", "name": e, "dash": STROKES[i % len(STROKES)]}
-                       for i, e in enumerate(explainers)],
+        "explainers": [{"group": f"explainer-{e}", "name": e, "dash": look.dash, "tone": look.tone, "shown": look.shown}
+                       for e, look in looks.items()],
         "columns": _columns(lines),
         "tables": [{"resolution": r, "rows": [_line(d, r, pages, series) for d in lines], "published": theirs[r]}
                    for r in resolutions],
@@ -136,6 +146,22 @@ def drawn_of(number: int, name: str, series: Series, settings: str) -> list[Draw
     return sorted(found.values(), key=lambda d: (d.reference, d.explainer, d.variant != "clean", d.variant))
 
 
+def looks_of(lines: Sequence[Drawn]) -> dict[str, Look]:
+    """Return how every explainer is drawn: by its own colour where all curves are of one model, else by its stroke."""
+    ordered = {d.title: d.reference for d in sorted(lines, key=lambda d: (d.reference, d.title))}
+    alone = len({d.number for d in lines}) == 1
+    best: dict[str, float] = {}
+    for d in lines:
+        found = [p.value for (r, m) in d.rows if m == "insertion" and not d.reference and (p := d.point(r, m))]
+        best[d.title] = max([best.get(d.title, -np.inf), *(v for v in found if np.isfinite(v))])
+    drawn = sorted((e for e, reference in ordered.items() if not reference), key=lambda e: (-best[e], e))[:AT_FIRST]
+    return {
+        e: Look(STROKES[i % len(STROKES)], None if not alone else "reference" if reference else i,
+                reference or e in drawn)
+        for i, (e, reference) in enumerate(ordered.items())
+    }  # fmt: skip
+
+
 def _columns(lines: Sequence[Drawn]) -> list[dict[str, Any]]:
     """Return the head of each column; probabilities of whole images have no direction."""
     higher = {m: rows[0].higher_is_better for d in lines for (_, m), rows in d.rows.items()}
@@ -172,11 +198,11 @@ def _published(published: Sequence[Published], resolution: int) -> list[dict[str
 
 
 def _charts(
-    lines: Sequence[Drawn], resolutions: Sequence[int], explainers: Sequence[str], resamples: int
+    lines: Sequence[Drawn], resolutions: Sequence[int], looks: Mapping[str, Look], resamples: int
 ) -> dict[str, Any]:
     charts = {}
     for direction, said in DIRECTIONS.items():
-        data = [t for r in resolutions for d in lines for t in _traces(d, direction, r, explainers, resamples)]
+        data = [t for r in resolutions for d in lines for t in _traces(d, direction, r, looks[d.title], resamples)]
         charts[direction] = {
             "data": data,
             "height": 340,
@@ -190,9 +216,7 @@ def _charts(
     return charts if any(c["data"] for c in charts.values()) else {}
 
 
-def _traces(
-    d: Drawn, direction: str, resolution: int, explainers: Sequence[str], resamples: int
-) -> list[dict[str, Any]]:
+def _traces(d: Drawn, direction: str, resolution: int, look: Look, resamples: int) -> list[dict[str, Any]]:
     """Return the band around a mean curve and the curve; nothing where no image has one."""
     try:
         with understood(d.name, "no curve can be drawn", ""):
@@ -201,7 +225,8 @@ def _traces(
         return []
     if curve is None:
         return []
-    shared = {"tone": d.number, "groups": [f"series-{d.number}", f"explainer-{d.title}"],
+    tone = d.number if look.tone is None else look.tone
+    shared = {"tone": tone, "groups": [f"series-{d.number}", f"explainer-{d.title}"],
               "when": {"resolution": str(resolution)}}  # fmt: skip
     x, y = [plain(v) for v in curve.share], [plain(v) for v in curve.value]
     found = []
@@ -212,9 +237,9 @@ def _traces(
     bars = zip(curve.share, curve.value, curve.low, curve.high, strict=True)
     texts = [chart_text(f"{d.name}, {share:.0%} of the cells: {Point(v, low, high, 0, 1).text()}")
              for share, v, low, high in bars]  # fmt: skip
-    dash = STROKES[explainers.index(d.title) % len(STROKES)]
-    found.append({**shared, "x": x, "y": y, "mode": "lines", "line": {"dash": dash, "width": 1 if d.reference else 2},
-                  "text": texts, "hovertemplate": "%{text}<extra></extra>"})  # fmt: skip
+    line = {"dash": look.dash, "width": 1 if d.reference else 2}
+    found.append({**shared, "x": x, "y": y, "mode": "lines", "line": line, "text": texts,
+                  "hovertemplate": "%{text}<extra></extra>"})  # fmt: skip
     return found
 
 
