@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import build, route
-from harness.console import Reporter
+from harness.console import Reporter, rated
 from harness.data import cache
 from harness.data.dataset import Dataset
 from harness.data.index import SPLITS, Index, patients_on_two_sides, problems, unlabelled_boxes
@@ -110,16 +110,14 @@ def prepare(
             chosen.root,
             chosen.component.identity(),
             workers=workers,
-            progress=lambda done, of: update(done, of, ""),
+            progress=rated(update),
         )
     entry = {"dataset": dataset, "cache": str(prepared.folder), "fingerprint": prepared.fingerprint}
     entry |= describe(prepared.index) | {"left out as corrupt": list(prepared.corrupt)}
     wrong: list[str] = []
     if verify:
         with reporter.task(f"verify {dataset}") as update:
-            wrong = cache.verify_pixels(
-                chosen.spec, chosen.root, prepared, workers=workers, progress=lambda done, of: update(done, of, "")
-            )
+            wrong = cache.verify_pixels(chosen.spec, chosen.root, prepared, workers=workers, progress=rated(update))
         entry["differing from the files"] = wrong
     found = (
         [f"{len(wrong)} images differ from their files. Remove {prepared.folder} and prepare again."] if wrong else []
