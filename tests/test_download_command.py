@@ -128,7 +128,7 @@ def test_a_dataset_of_which_nothing_is_public_says_so(harness, tmp_path):
 
 
 def test_a_dataset_that_is_drawn_needs_no_download(harness):
-    sets = [w for s in ("n_train=4", "n_validation=2", "n_test=40") for w in ("--set", s)]
+    sets = [w for s in ("n_train=48", "n_validation=16", "n_test=240") for w in ("--set", s)]
     code, out, err = harness("data", "prepare", "phantom", *sets, "--size", "32", "--download", "--json")
     assert code == 0, err
     assert json.loads(out)["fetched"] == []
