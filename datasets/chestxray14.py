@@ -19,6 +19,7 @@ import pandas as pd
 
 from harness.api import (
     Dataset,
+    Download,
     Index,
     MultiLabel,
     UsageError,
@@ -44,6 +45,22 @@ MD5 = {
     "train_val_list.txt": "067e3a84206964892e6300e4a4c0a205",
     "test_list.txt": "adeeabf20ea2a8eb66ced87b78434400",
 }
+
+STATIC = "https://nihcc.box.com/shared/static/"  # as the release's own batch_download_zips.py has them, in order
+ARCHIVES = (  # address, md5 (the release's FAQ, Q07), bytes (as its server says, quoted by others, 2026)
+    ("vfk49d74nhbxq3nqjg0900w5nvkorp5c.gz", "fe8ed0a6961412fddcbb3603c11b3698", 2_008_470_987),
+    ("i28rlmbvmfjbl8p2n3ril0pptcmcu9d1.gz", "ab07a2d7cbe6f65ddd97b4ed7bde10bf", 3_952_623_504),
+    ("f1t00wrtdk94satdfb9olcolqx20z2jp.gz", "2301d03bde4c246388bad3876965d574", 3_929_234_850),
+    ("0aowwzs5lhjrceb3qp67ahp0rd1l1etg.gz", "9f1b7f5aae01b13f4bc8e2c44a4b8ef6", 3_838_903_983),
+    ("v5e3goj22zr6h8tzualxfsqlqaygfbsn.gz", "1861f3cd0ef7734df8104f2b0309023b", 3_935_496_531),
+    ("asi7ikud9jwnkrnkj99jnpfkjdes7l6l.gz", "456b53a8b351afd92a35bc41444c58c8", 3_986_301_172),
+    ("jn1b4mw4n6lnh74ovmcjb8y48h8xj07n.gz", "1075121ea20a137b87f290d6a4a5965e", 4_016_328_426),
+    ("tvpxmn7qyrgl0w8wfh9kqfjskv6nmm1j.gz", "b61f34cec3aa69f295fbb593cbd9d443", 4_018_347_353),
+    ("upyy3ml7qdumlgk2rfcvlb9k6gvqq2pj.gz", "442a3caa61ae9b64e61c561294d1e183", 4_111_327_929),
+    ("l6nilvfa9cg3s28tqv1qc1olm3gnz54p.gz", "09ec81c4c31e32858ad8cf965c494b74", 4_181_556_296),
+    ("hhq8fkdgvcari67vfhs7ppg2w6ni4jze.gz", "499aefc67207a5a97692424cf5dbeed5", 4_187_084_020),
+    ("ioqwiy20ihqwyr8pf4c24eazhh281pbu.gz", "dc9fda1757c2de0032b63347a7d2895c", 2_914_187_733),
+)
 
 
 @dataset("chestxray14", source="Wang 2017, arXiv:1705.02315; split: its official lists, 90/10 by patient in train_val")
@@ -74,11 +91,20 @@ class ChestXray14(Dataset):
     how_to_get = (
         "To get ChestX-ray14 (about 45 GB, free, no registration):\n"
         "  1. open https://nihcc.app.box.com/v/ChestXray-NIHCC\n"
-        "  2. download images/ (12 archives), Data_Entry_2017_v2020.csv, BBox_List_2017.csv, train_val_list.txt and\n"
+        "  2. download images/ (12 archives; `harness data prepare chestxray14 --download` fetches and unpacks these\n"
+        "     by itself), Data_Entry_2017_v2020.csv, BBox_List_2017.csv, train_val_list.txt and\n"
         "     test_list.txt into one folder ChestX-ray14/\n"
         "  3. unpack the archives there: for f in images_*.tar.gz; do tar xf $f; done\n"
         "  4. give --root FOLDER, or set HARNESS_DATA to the folder above it.\n"
         "Or try the harness without it: --dataset phantom."
+    )
+    downloads: ClassVar[tuple[Download, ...]] = tuple(
+        Download(STATIC + address, f"images_{n:03d}.tar.gz", md5, size=size, unpack=".")
+        for n, (address, md5, size) in enumerate(ARCHIVES, 1)
+    )
+    not_downloaded = (
+        "Not fetched: Data_Entry_2017_v2020.csv, BBox_List_2017.csv, train_val_list.txt and test_list.txt, of which no "
+        "sums are published. Put them into the same folder by hand."
     )
 
     def found_at(self, root: Path) -> bool:

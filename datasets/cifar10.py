@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from harness.api import Dataset, Index, MultiClass, UsageError, dataset, read_image, rng_for, setting
+from harness.api import Dataset, Download, Index, MultiClass, UsageError, dataset, read_image, rng_for, setting
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PIXELS = 3 * 32 * 32
@@ -56,8 +56,15 @@ class Cifar10(Dataset):
         "To get CIFAR-10 (170 MB):\n"
         "  1. download cifar-10-binary.tar.gz (or -python) from https://www.cs.toronto.edu/~kriz/cifar.html\n"
         "  2. unpack it: tar xf cifar-10-binary.tar.gz\n"
-        "  3. give --root FOLDER (cifar-10-batches-bin), or set HARNESS_DATA to the folder above it."
+        "  3. give --root FOLDER (cifar-10-batches-bin), or set HARNESS_DATA to the folder above it.\n"
+        "Or: harness data prepare cifar10 --download"
     )
+    downloads: ClassVar[tuple[Download, ...]] = (  # md5: cifar.html; bytes: as its server says, quoted by others
+        Download(
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "cifar-10-binary.tar.gz",
+            "c32a1d4ab5d03f1284b67883e8d87530", size=170_052_171, unpack=".", inside="cifar-10-batches-bin",
+        ),
+    )  # fmt: skip
 
     def found_at(self, root: Path) -> bool:
         """Return whether the folder is one of the three layouts."""

@@ -23,6 +23,7 @@ _HOME = {
     "rng_for": "harness.rng",
     "seed_for": "harness.rng",
     "Dataset": "harness.data.dataset",
+    "Download": "harness.data.downloads",
     "Index": "harness.data.index",
     "crossfit": "harness.data.index",
     "split_by_patient": "harness.data.index",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from harness.config import setting as setting
     from harness.data.dataset import Dataset as Dataset
     from harness.data.decode import read_image as read_image
+    from harness.data.downloads import Download as Download
     from harness.data.files import against as against
     from harness.data.files import digest_of as digest_of
     from harness.data.files import files_in as files_in

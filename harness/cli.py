@@ -232,12 +232,29 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_data_options
 @click.option("--workers", type=int, help="Processes that decode; default: one per core.")
 @click.option("--verify", is_flag=True, help="Afterwards decode every image again and compare.")
-def prepare(as_json: bool, **options: Any) -> None:
-    """Index a dataset and build its fast cache; resumable."""
+@click.option("--download", "fetch", is_flag=True,
+              help="First fetch the dataset's files, where it has public addresses and published sums.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="With --download: accept the terms of use; needed without a terminal.")
+def prepare(as_json: bool, yes: bool, **options: Any) -> None:
+    """Index a dataset and build its fast cache; resumable.
+
+    Stopped by anything, it goes on where it was when the same command is given again. Exit status: 0 done; 2 bad input,
+    a full disk, a server that does not answer; 130 interrupted.
+    """
     from harness import prepare as preparation
 
-    report = preparation.prepare(**options, quiet=as_json)
+    report = preparation.prepare(**options, ask=_ask(yes), quiet=as_json)
     click.echo(json.dumps(report.entry, indent=1) if as_json else report.text())
+
+
+def _ask(yes: bool) -> Callable[[str], bool] | None:
+    """Return what asks whether an offer is accepted: taken as said by --yes; None where nobody can be asked."""
+
+    def ask(offer: str) -> bool:
+        click.echo(visible(offer, layout="\n"), err=True)
+        return yes or click.confirm("Fetch them on these terms?", err=True)
+
+    return ask if yes or sys.stdin.isatty() else None
 
 
 @data.command()

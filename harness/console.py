@@ -48,6 +48,25 @@ class Reporter:
         yield plain
 
 
+def rated(update: Update, unit: str = "images") -> Callable[[int, int], None]:
+    """Return a progress function (done, of) that adds how many are done per second, and for how long there is work.
+
+    Both are of what was done since its first call: what an earlier process has done costs nothing now.
+    """
+    began: list[tuple[int, float]] = []
+
+    def report(done: int, of: int) -> None:
+        now = time.monotonic()
+        if not began:
+            began.append((done, now))
+        first, since = began[0]
+        rate = (done - first) / max(now - since, 1e-9)
+        left = f", {duration((of - done) / rate)} left" if rate and done < of else ""
+        update(done, of, f"{rate:,.0f} {unit}/s{left}" if rate else "")
+
+    return report
+
+
 def plain(text: str) -> Text:
     """Return `text` for a cell of a table: neither rich's own markup nor what a terminal obeys is read in it."""
     return Text(visible(text, layout="\n"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import device as devices
 from harness import provenance
-from harness.console import Reporter
+from harness.console import Reporter, rated
 from harness.data.cache import Prepared, prepare
 from harness.data.index import SPLITS
 from harness.data.roots import find_root
@@ -56,7 +56,7 @@ def prepare_data(plan: Plan, reporter: Reporter) -> Prepared:
             plan.dataset_spec,
             root,
             plan.dataset.component.identity(),
-            progress=lambda done, of: update(done, of, ""),
+            progress=rated(update),
         )
 
 
@@ -248,6 +248,7 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
     name = part.component.name + (f"-{explainer.component.name}" if explainer else "")
     key = _stage_key(work, part, explainer)
     if (work.folder.stage_folder(name, key) / "rows.json").exists():
+        work.folder.forget_shards(name, key)  # a killed process may not have come to it
         return
     with work.reporter.task(f"{name} of {spec.method}") as update:
         subject = Subject(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RUN_SCHEMA = 1
 KEY_LENGTH = 12
+TEMPORARY = ".tmp"  # ends the name of a file that is being written
 
 
 def key_of(inputs: Mapping[str, Any]) -> str:
@@ -55,7 +56,7 @@ def name_of(method: str, dataset: str, seed: int, key: str) -> str:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, advice: str = "Choose a writable folder, for runs by --runs-dir.") -> Iterator[None]:
     """Turn a full or read-only disk into one clear error; nothing that was there before is lost."""
     try:
         yield
@@ -65,9 +66,7 @@ def writing(path: Path) -> Iterator[None]:
                 f"{path}: the disk is full. Free some space and give the same command again: finished work is kept."
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise UsageError(
-                f"{path}: cannot be written ({error.strerror}). Choose a writable folder, for runs by --runs-dir."
-            ) from error
+            raise UsageError(f"{path}: cannot be written ({error.strerror}). {advice}") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise UsageError(f"{path}: expected a folder; a file is in the way. Move it, or choose another.") from error
         raise
@@ -97,7 +96,7 @@ def _flushed(path: Path, content: bytes) -> Path:
     """Write `content` under a temporary name beside `path`, and return that."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=TEMPORARY)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -213,6 +212,8 @@ class RunFolder:
                     f"another process is working on run {self.run_id}. Wait for it, or choose another --runs-dir."
                 ) from None
         try:
+            for left in self.folder.rglob(f".*{TEMPORARY}"):  # by a killed process; the lock is ours
+                left.unlink(missing_ok=True)
             yield
         finally:
             lock.release()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +24,7 @@ from harness.types import Batch
 
 GPU_SHARE = 0.5  # of the free GPU memory: above it the images stay on the host
 PART_BYTES = 64 * 2**20  # of images on their way to the GPU at once
+BUFFERS = 4  # batches read ahead for a GPU: one that is being copied, one that waits, one that is being read, one spare
 
 
 @dataclass(frozen=True)
@@ -35,19 +41,104 @@ class Feed:
 
     def batch(self, chosen: NDArray[np.int64]) -> Batch:
         """Return the images at `chosen` (0..n-1) as one batch, floats in [0,1]."""
-        device = self.compute.device
-        rows = torch.from_numpy(chosen).to(device)
         if isinstance(self.images, Tensor):
-            x = self.images[rows]
-        else:
-            x = torch.from_numpy(self.images[self.positions[chosen]]).to(device)
-        x = x.to(torch.float32).div_(255).contiguous(memory_format=self.compute.memory_format)
+            return self.of(self.images[torch.from_numpy(chosen).to(self.compute.device)], chosen)
+        return self.of(_taken(self.images, self.positions[chosen]).to(self.compute.device), chosen)
+
+    def of(self, images: Tensor, chosen: NDArray[np.int64]) -> Batch:
+        """Return the batch of images that are on the device already, uint8: its floats are a copy of them."""
+        x = images.to(torch.float32).div_(255).contiguous(memory_format=self.compute.memory_format)
+        rows = torch.from_numpy(chosen).to(self.compute.device)
         return Batch(x, self.y[rows], torch.from_numpy(self.positions[chosen]))
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield all images in order, `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self.batch(np.arange(start, min(start + size, len(self))))
+        starts = range(0, len(self), size)
+        return self.stream(np.arange(start, min(start + size, len(self))) for start in starts)
+
+    def stream(self, choices: Iterable[NDArray[np.int64]]) -> Iterator[Batch]:
+        """Yield a batch for each of `choices` (as `batch` takes them), the same whichever way the images come.
+
+        For a GPU that does not hold them they are read ahead while it works.
+        """
+        if isinstance(self.images, Tensor) or self.compute.kind == "cpu":
+            yield from map(self.batch, choices)
+            return
+        with closing(ahead(self, list(choices), pinned=True)) as batches:
+            yield from batches
+
+
+def _taken(images: NDArray[np.uint8], positions: NDArray[np.int64]) -> Tensor:
+    """Return the images at `positions`, (B,C,S,S) uint8: consecutive ones are the memory map's own bytes, no copy."""
+    first = int(positions[0]) if len(positions) else 0
+    if not len(positions) or not np.array_equal(positions, np.arange(first, first + len(positions))):
+        return torch.from_numpy(images[positions])
+    return torch.from_numpy(np.asarray(_Lent(images[first : first + len(positions)])))
+
+
+class _Lent:
+    """A read-only array as torch takes it without a warning or a copy. Nothing may write to it."""
+
+    def __init__(self, array: NDArray[np.uint8]) -> None:
+        self.array = array  # kept alive as long as what is made of it
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def ahead(feed: Feed, choices: list[NDArray[np.int64]], *, pinned: bool) -> Generator[Batch, None, None]:
+    """Yield the batches of `choices`; a thread reads the next ones from the memory map meanwhile.
+
+    It fills a few buffers of (page-locked) memory in turn, from which a GPU copies while it computes.
+    """
+    assert not isinstance(feed.images, Tensor)
+    images, largest = feed.images, max(map(len, choices), default=0)
+    buffers = [torch.empty((largest, *images.shape[1:]), dtype=torch.uint8, pin_memory=pinned) for _ in range(BUFFERS)]
+    free: SimpleQueue[Tensor | None] = SimpleQueue()
+    filled: SimpleQueue[Tensor | BaseException] = SimpleQueue()
+    for buffer in buffers:
+        free.put(buffer)
+    stopped = threading.Event()
+
+    def fill() -> None:
+        try:
+            for chosen in choices:
+                buffer = free.get()
+                if buffer is None or stopped.is_set():
+                    return
+                np.take(images, feed.positions[chosen], axis=0, out=buffer.numpy()[: len(chosen)], mode="clip")
+                filled.put(buffer)
+        except BaseException as error:
+            filled.put(error)
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    copying: deque[tuple[Tensor, Any]] = deque()
+    try:
+        for chosen in choices:
+            buffer = filled.get()
+            if isinstance(buffer, BaseException):
+                raise buffer
+            batch = feed.of(buffer[: len(chosen)].to(feed.compute.device, non_blocking=pinned), chosen)
+            copying.append((buffer, _copied(feed.compute.device)))
+            if len(copying) > 1:
+                earlier, copied = copying.popleft()
+                if copied is not None:
+                    copied.synchronize()
+                free.put(earlier)
+            yield batch
+    finally:
+        stopped.set()
+        free.put(None)
+        thread.join()
+
+
+def _copied(device: torch.device) -> Any:
+    """Return an event that passes when the device has done all it was asked to; None where it works at once."""
+    if device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
 def feed(prepared: Prepared, positions: NDArray[np.int64], task: Task, compute: Compute) -> Feed:

@@ -2,36 +2,36 @@
 
     <cache home>/<dataset>-<size>-<key>/  images.npy (N,C,S,S) uint8, samples.parquet, labels.npy, boxes.parquet,
                                           shortcuts.parquet, meta.json
-Prepare fills a folder that ends in .partial and renames it when all is there, so a cache is complete or absent;
-a killed prepare goes on where it was.
+Prepare fills a folder that ends in .partial (unfinished.py) and renames it when all is there, so a cache is complete or
+absent; a killed prepare goes on where it was.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from harness.config import build
+from harness.data import unfinished
 from harness.data.dataset import Dataset
 from harness.data.decode import channels_of, to_size
 from harness.data.index import Index, check
 from harness.data.roots import cache_home
+from harness.data.unfinished import DIGEST, READ, Unfinished
+from harness.data.workers import parallel as _parallel
 from harness.errors import UsageError
 from harness.plugins import catalogue
 from harness.store import key_of, read_json, write_bytes, write_json, writing
@@ -39,11 +39,12 @@ from harness.store import key_of, read_json, write_bytes, write_json, writing
 CACHE_VERSION = 1
 CHUNK_BYTES = 4 * 2**20  # of decoded images between two marks of progress; at least CHUNK_IMAGES
 CHUNK_IMAGES = 64
-DIGEST = 16  # bytes kept of each image's sha256
-AHEAD = 4  # chunks per worker that are handed out at once: the table is not copied to the workers' queue as a whole
+WAIT = 1.0  # seconds between two looks at what another process has prepared
+ELSEWHERE = "Set HARNESS_CACHE to a writable folder."
+FILES = {"images.npy", "labels.npy", "manifest.csv", "meta.json", "samples.parquet", "boxes.parquet",
+         "shortcuts.parquet"}  # fmt: skip
 
 Progress = Callable[[int, int], None]  # images done, images in all
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,14 @@ def _decode(
                     f"{row['id']}: read() gave shape {image.shape}; expected {dataset.channels} channel(s)."
                 )
             yield to_size(image, dataset.size), ""
-        except UsageError as error:
+        except (UsageError, OSError) as error:
             if not skip:
-                raise
+                raise error if isinstance(error, UsageError) else _unread(row, error) from None
             yield None, f"{row['id']}: {error}"
+
+
+def _unread(row: dict[str, Any], error: OSError) -> UsageError:
+    return UsageError(f"{row['id']}: its file cannot be read ({error}). Fetch it again.")
 
 
 def _chunk_size(dataset: Dataset) -> int:
@@ -164,25 +169,29 @@ def _chunk_size(dataset: Dataset) -> int:
     return max(CHUNK_IMAGES, CHUNK_BYTES // (dataset.channels * dataset.size**2))
 
 
-def _rows(index: Index, start: int, size: int) -> list[dict[str, Any]]:
+def _rows(index: Index, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Return the rows of one chunk as `Dataset.read` takes them."""
-    return index.samples.iloc[start : start + size].to_dict("records")
+    chunk = index.samples.iloc[positions]
+    names = list(map(str, chunk.columns))
+    return [dict(zip(names, row, strict=True)) for row in zip(*(chunk[c].tolist() for c in chunk), strict=True)]
 
 
-def _fill(spec: DatasetSpec, root: Path, images: Path, start: int, rows: list[dict[str, Any]], skip: bool):
-    """Decode one chunk into the memory map (in a worker process); return its digests and what was skipped."""
+def _fill(spec: DatasetSpec, root: Path, images: Path, positions: list[int], rows: list[dict[str, Any]], skip: bool):
+    """Decode one chunk into its file (in a worker process); return its digests and what was left out, and why."""
     dataset = spec.make()
-    target = np.load(images, mmap_mode="r+")
     digests = np.zeros((len(rows), DIGEST), np.uint8)
-    skipped: list[tuple[int, str]] = []
-    for offset, (image, problem) in enumerate(_decode(dataset, rows, root, skip)):
-        if image is None:
-            skipped.append((offset, problem))
-            continue
-        target[start + offset] = image
-        digests[offset] = np.frombuffer(hashlib.sha256(image.tobytes()).digest()[:DIGEST], np.uint8)
-    target.flush()
-    return start, digests, skipped
+    left_out: list[tuple[int, str]] = []
+
+    def good() -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        for offset, (image, problem) in enumerate(_decode(dataset, rows, root, skip)):
+            if image is None:
+                left_out.append((positions[offset], problem))
+                continue
+            digests[offset] = unfinished.digest(image)
+            yield positions[offset], image
+
+    unfinished.write_images(images, good(), dataset.channels * dataset.size**2)
+    return positions, digests, left_out
 
 
 def _leave_out(index: Index, kept: NDArray[np.bool_]) -> Index:
@@ -207,69 +216,110 @@ def prepare(
     """Return the cache of a dataset, filling it first where it is missing or unfinished.
 
     Parallel over `workers` processes; resumes after a kill; two processes that start at once do the work once.
-    Raises `UsageError` for bad index or image files (`skip_corrupt` leaves such images out and counts them).
+    Raises `UsageError` for bad index or image files (`skip_corrupt` leaves such images out and counts them), for too
+    little disk, and where the files change while they are read.
     """
     dataset = spec.make()
     folder = cache_folder(spec, dataset, root, identity)
     if (folder / "meta.json").exists():
         return open_cache(folder)
-    with writing(folder):
+    with writing(folder, ELSEWHERE):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with _alone(folder, progress):
             if not (folder / "meta.json").exists():
-                _build(spec, dataset, root, folder, workers=workers, progress=progress)
+                _build(spec, root, identity, folder, workers=workers, progress=progress)
+                _publish(_work(folder), folder)
     return open_cache(folder)
+
+
+def _work(folder: Path) -> Path:
+    """Return where a cache is filled."""
+    return folder.with_name(f"{folder.name}.partial")
+
+
+@contextmanager
+def _alone(folder: Path, progress: Progress | None) -> Iterator[None]:
+    """Wait until no other process prepares this cache; show meanwhile how far that one is."""
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    while True:
+        try:
+            lock.acquire(timeout=WAIT)
+            break
+        except Timeout:
+            done, of = unfinished.progress(_work(folder))
+            if progress and of:
+                progress(done, of)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _build(
     spec: DatasetSpec,
-    dataset: Dataset,
     root: Path,
+    identity: dict[str, Any],
     folder: Path,
     *,
     workers: int | None,
     progress: Progress | None,
 ) -> None:
+    """Fill the folder beside `folder` that ends in .partial, up to its meta.json."""
+    work, dataset = _work(folder), spec.make()
+    if (work / "meta.json").exists():  # killed when all but the renaming was done
+        return
     index = check(read_index(spec, root), spec.name, dataset.task, dataset.splits)
     shape = (len(index), dataset.channels, dataset.size, dataset.size)
-    needed = int(np.prod(shape))
-    work = folder.with_name(f"{folder.name}.partial")
-    work.mkdir(exist_ok=True)
-    images = work / "images.npy"
-    marks = work / "done.npy"
-    if not marks.exists() or np.load(marks, mmap_mode="r").shape != (len(index),):
-        free = shutil.disk_usage(work).free
-        if free < needed * 1.05:
-            raise UsageError(
-                f"{work}: the cache of {spec.name} needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. "
-                "Free some space, choose a smaller size, or set HARNESS_CACHE to another disk."
-            )
-        np.lib.format.open_memmap(images, mode="w+", dtype=np.uint8, shape=shape).flush()
-        np.lib.format.open_memmap(work / "digests.npy", mode="w+", dtype=np.uint8, shape=(len(index), DIGEST)).flush()
-        np.lib.format.open_memmap(marks, mode="w+", dtype=np.uint8, shape=(len(index),)).flush()
-    done = np.load(marks, mmap_mode="r+")  # 0 to do, 1 read, 2 left out
-    digests = np.load(work / "digests.npy", mmap_mode="r+")
-    skipped: list[str] = []
+    _room(spec.name, work, shape, twice=dataset.skip_corrupt)
+    cache = unfinished.begin(work, shape)
+    left_out: list[str] = []
     size = _chunk_size(dataset)
-    starts = [s for s in range(0, len(index), size) if not (done[s : s + size] == 1).all()]
+    parts = (start + np.flatnonzero(cache.state[start : start + size] != READ) for start in range(0, len(index), size))
+    chunks = [part for part in parts if len(part)]
+    jobs = ((spec, root, cache.images, part.tolist(), _rows(index, part), dataset.skip_corrupt) for part in chunks)
     if progress:
-        progress(int((done > 0).sum()), len(index))
-    jobs = ((spec, root, images, s, _rows(index, s, size), dataset.skip_corrupt) for s in starts)
-    for start, found, problems in _parallel(_fill, jobs, len(starts), workers, spec.name):
-        digests[start : start + len(found)] = found
-        digests.flush()  # before the mark: a chunk that is marked is whole
-        mark = np.ones(len(found), np.uint8)
-        mark[[offset for offset, _ in problems]] = 2
-        done[start : start + len(found)] = mark  # at once: a kill between two assignments would keep a black image
-        done.flush()
-        skipped += [problem for _, problem in problems]
-        if progress:
-            progress(int((done > 0).sum()), len(index))
-    kept = np.asarray(done) == 1
-    if not kept.all():
-        index = check(_leave_out(index, kept), spec.name, dataset.task, dataset.splits)
-        images = _copy_kept(images, kept, size)
-    _finish(work, folder, dataset, index, images, np.asarray(digests)[kept], sorted(skipped))
+        progress(cache.done, len(index))
+    try:
+        for positions, digests, problems in _parallel(_fill, jobs, len(chunks), workers, spec.name):
+            cache.record(positions, digests, [position for position, _ in problems])
+            left_out += [problem for _, problem in problems]
+            if progress:
+                progress(cache.done, len(index))
+    except UsageError:
+        _still_there(root)
+        raise
+    _still_there(root)
+    if cache_folder(spec, dataset, root, identity) != folder:
+        raise UsageError(
+            f"{root}: files or folders in there were changed, added or removed while they were read. Give the command "
+            "again when they are complete."
+        )
+    _finish(cache, dataset, index, sorted(left_out), size, spec.name)
+
+
+def _still_there(root: Path) -> None:
+    """Raise `UsageError` where the folder of a dataset is gone: its images are then no corrupt ones."""
+    if root != Path() and not root.is_dir():
+        raise UsageError(
+            f"{root}: the folder of the dataset was there and is gone. Bring it back and give the command again: what "
+            "was read is kept."
+        ) from None
+
+
+def _room(name: str, work: Path, shape: tuple[int, ...], *, twice: bool) -> None:
+    """Raise `UsageError` where the disk has too little room for what a cache still needs.
+
+    `twice`: images may be left out, and then those that are kept are copied once.
+    """
+    needed = int(np.prod(shape)) * 1.05 * (2 if twice else 1)
+    missing = needed - sum(unfinished.allocated(work / file) for file in ("images.npy", "kept.npy"))
+    free = shutil.disk_usage(work.parent).free
+    if free < missing:
+        raise UsageError(
+            f"{work}: the cache of {name} needs {missing / 1e9:.2f} GB{' more' * work.exists()}, {free / 1e9:.2f} GB "
+            "are free. Free some space, choose a smaller size, or set HARNESS_CACHE to another disk."
+            + (" To leave images out it is copied once, which takes half of that." if twice else "")
+        )
 
 
 def _copy_kept(images: Path, kept: NDArray[np.bool_], size: int) -> Path:
@@ -279,72 +329,53 @@ def _copy_kept(images: Path, kept: NDArray[np.bool_], size: int) -> Path:
     """
     every = np.load(images, mmap_mode="r")
     target = images.with_name("kept.npy")
-    header = {"descr": "|u1", "fortran_order": False, "shape": (int(kept.sum()), *every.shape[1:])}
     with target.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        np.lib.format.write_array_header_1_0(file, unfinished.header((int(kept.sum()), *every.shape[1:])))
         for start in range(0, len(every), size):
             chunk = slice(start, start + size)
             file.write(every[chunk][kept[chunk]].data)
     return target
 
 
-def _finish(
-    work: Path,
-    folder: Path,
-    dataset: Dataset,
-    index: Index,
-    images: Path,
-    digests: NDArray[np.uint8],
-    skipped: Sequence[str],
-) -> None:
-    np.save(work / "labels.npy", index.labels)
+def _finish(cache: Unfinished, dataset: Dataset, index: Index, left_out: Sequence[str], size: int, name: str) -> None:
+    """Write what belongs to the images, all of it on the disk before meta.json, which says that the cache is whole."""
+    work, kept = cache.folder, cache.state == READ
+    written = ["images.npy", "labels.npy"]
+    if kept.all():
+        (work / "kept.npy").unlink(missing_ok=True)  # of an earlier attempt, when files were broken that are not now
+    else:
+        index = check(_leave_out(index, kept), name, dataset.task, dataset.splits)
+        written[0] = _copy_kept(cache.images, kept, size).name
+    with (work / "labels.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, unfinished.header(index.labels.shape))
+        file.write(np.ascontiguousarray(index.labels).data)
     manifest = index.manifest()
     write_bytes(work / "manifest.csv", manifest)  # the split, for other people to repeat
-    for name in ("samples", "boxes", "shortcuts"):
-        getattr(index, name).to_parquet(work / f"{name}.parquet", index=False)
+    for table in ("samples", "boxes", "shortcuts"):
+        getattr(index, table).to_parquet(work / f"{table}.parquet", index=False)
+        written.append(f"{table}.parquet")
+    for file in written:
+        unfinished.synchronise(work / file)
     meta = {
         "version": CACHE_VERSION,
-        "fingerprint": dataset.fingerprint(index, digests),
+        "fingerprint": dataset.fingerprint(index, cache.digests[kept]),
         "classes": list(index.classes),
         "notes": list(index.notes),
-        "corrupt": list(skipped),
+        "corrupt": list(left_out),
         "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
     }
     write_json(work / "meta.json", meta)
-    for scratch in ("done.npy", "digests.npy"):  # first: a prepare that is killed from here on starts anew
-        (work / scratch).unlink()
-    os.replace(images, work / "images.npy")
-    (work / "kept.npy").unlink(missing_ok=True)  # of an earlier attempt, when files were broken that are not now
+
+
+def _publish(work: Path, folder: Path) -> None:
+    """Give a filled cache its name. Repeatable: a prepare that is killed in here has only this left to do."""
+    kept = work / "kept.npy"
+    if kept.exists():
+        os.replace(kept, work / "images.npy")
+    for scratch in work.iterdir():
+        if scratch.name not in FILES:
+            scratch.unlink()
     os.replace(work, folder)
-
-
-def _parallel(
-    work: Callable[..., T], jobs: Iterable[tuple[Any, ...]], count: int, workers: int | None, name: str
-) -> Iterator[T]:
-    """Yield the result of each of `count` jobs, as they are done, from `workers` processes (None: one per core).
-
-    Jobs are made only when a worker is about to need them. Raises `UsageError` where a worker is killed.
-    """
-    workers = min(workers or os.cpu_count() or 1, count)
-    if workers <= 1:
-        yield from itertools.starmap(work, jobs)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    waiting: set[Future[T]] = set()
-    try:
-        for job in jobs:
-            waiting.add(pool.submit(work, *job))
-            if len(waiting) == AHEAD * workers:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        yield from (future.result() for future in as_completed(waiting))
-    except BrokenProcessPool:
-        raise UsageError(
-            f"a worker that reads {name} was killed, perhaps for want of memory. Give the command again: "
-            "what was read is kept."
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _read_again(
@@ -370,7 +401,8 @@ def _bad_images(
     """Return position and problem of every image that `_read_again` finds bad, in table order."""
     size = _chunk_size(spec.make())
     starts = range(0, len(index), size)
-    jobs = ((spec, root, images, s, _rows(index, s, size)) for s in starts)
+    chunks = (np.arange(s, min(s + size, len(index))) for s in starts)
+    jobs = ((spec, root, images, int(chunk[0]), _rows(index, chunk)) for chunk in chunks)
     done, bad = 0, []
     for count, found in _parallel(_read_again, jobs, len(starts), workers, spec.name):
         done += count

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.config import setting
 from harness.data.decode import read_image
+from harness.data.downloads import Download
 from harness.data.index import SPLITS, Index
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Dataset:
     needs_root: ClassVar[bool] = True
     folders: ClassVar[tuple[str, ...]] = ()  # names under which users hold it, for finding its root
     how_to_get: ClassVar[str] = ""  # the exact steps, shown when the root is not found
+    downloads: ClassVar[tuple[Download, ...]] = ()  # for `data prepare --download`: what needs no registration
+    not_downloaded: ClassVar[str] = ""  # what is needed besides, in a sentence
     smoke: ClassVar[dict[str, object]] = {}  # settings of the conformance suite
 
     def index(self, root: Path) -> Index:

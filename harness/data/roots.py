@@ -49,6 +49,18 @@ def find_root(dataset: Dataset, name: str, given: Path | None = None) -> Path:
     )
 
 
+def new_root(dataset: Dataset, name: str, given: Path | None = None) -> Path:
+    """Return the folder that a dataset is fetched into: where it lies already, else the first place it is looked for.
+
+    `given` is the dataset's own folder where it is called like one, or holds files of it; else its parent.
+    """
+    try:
+        return find_root(dataset, name, given)
+    except UsageError:
+        place, _ = next(_candidates(given))
+    return place if place.name in dataset.folders else place / (dataset.folders or (name,))[0]
+
+
 def cache_home() -> Path:
     """Return the folder of prepared datasets: HARNESS_CACHE, else the user cache folder."""
     return Path(os.environ.get("HARNESS_CACHE") or platformdirs.user_cache_dir("harness")) / "datasets"

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.data.batches import Feed, augment, epoch_order
@@ -23,6 +21,7 @@ from harness.recipe import Supervised
 from harness.rng import seed_for, torch_rng_for
 from harness.store import write_bytes
 from harness.tasks import Task
+from harness.types import Batch
 
 FIT_VERSION = 1
 SAVE_EVERY = 60.0  # seconds between two resume states inside an epoch
@@ -154,10 +153,11 @@ class _Training:
         look_every = 1 if self.compute.kind == "cpu" else LOOK_EVERY
         began = saved = time.monotonic()
         seen = 0
-        for step in range(at.step, self.steps):
-            chosen = order[step * self.method.batch_size : (step + 1) * self.method.batch_size]
-            self.step(step, chosen)
-            seen += len(chosen)
+        size = self.method.batch_size
+        batches = self.feed.stream([order[s * size : (s + 1) * size] for s in range(at.step, self.steps)])
+        for step, batch in enumerate(batches, at.step):
+            self.step(step, batch)
+            seen += len(batch)
             at.step = step + 1
             if len(self.pending) >= look_every or at.step == self.steps:
                 self.look()
@@ -185,14 +185,13 @@ class _Training:
         at.seconds += time.monotonic() - began
         at.epoch += 1
 
-    def step(self, step: int, chosen: NDArray[np.int64]) -> None:
+    def step(self, step: int, batch: Batch) -> None:
         """Take one optimiser step; all its randomness follows from seed, epoch and step."""
         at, method = self.at, self.method
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(method, at.epoch + step / self.steps)
         rng = torch_rng_for(self.seed, "fit", at.epoch, step)
         torch.manual_seed(seed_for(self.seed, "layers", at.epoch, step))
-        batch = self.feed.batch(chosen)
         batch = replace(batch, x=augment(batch.x, method.augment, rng))
         self.optimiser.zero_grad(set_to_none=True)
         with self.compute.autocast():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data import cache
+from harness.data import cache, workers
 from harness.data.cache import DatasetSpec, prepare, unreadable, verify_pixels
 from harness.errors import UsageError
 from harness.plugins import catalogue
@@ -46,6 +46,7 @@ def place(tmp_path, monkeypatch) -> tuple[DatasetSpec, Path, dict]:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "CHUNK_BYTES", 64)
     monkeypatch.setattr(cache, "CHUNK_IMAGES", 8)
+    monkeypatch.setattr(workers, "START", 0.0)  # other processes start, however little there is to do
     plugin = tmp_path / "pictures.py"
     plugin.write_text(PLUGIN)
     root = tmp_path / "pictures"
@@ -61,10 +62,10 @@ def pixels(root: Path, name: str) -> np.ndarray:
     return np.asarray(Image.open(root / name))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_every_image_lands_in_its_place(place, workers):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_image_lands_in_its_place(place, processes):
     spec, root, identity = place
-    found = prepare(spec, root, identity, workers=workers)
+    found = prepare(spec, root, identity, workers=processes)
     for i in (0, 7, 8, 39):
         assert (found.images[i, 0] == pixels(root, f"{i:02d}.png")).all()
     assert verify_pixels(spec, root, found) == []
@@ -87,7 +88,7 @@ def test_a_killed_prepare_goes_on_where_it_was(place, monkeypatch):
     real, calls = cache._fill, []
 
     def fill(*arguments):
-        calls.append(arguments[3])
+        calls.append(arguments[3][0])
         if len(calls) == 3:
             raise KeyboardInterrupt
         return real(*arguments)
@@ -106,7 +107,7 @@ def test_two_that_start_at_once_do_the_work_once(place, monkeypatch):
     spec, root, identity = place
     spec.make()  # Python 3.11 cannot parse source in two threads at once
     real, calls = cache._fill, []
-    monkeypatch.setattr(cache, "_fill", lambda *a: (calls.append(a[3]), real(*a))[1])
+    monkeypatch.setattr(cache, "_fill", lambda *a: (calls.append(a[3][0]), real(*a))[1])
     threads = [threading.Thread(target=prepare, args=(spec, root, identity), kwargs={"workers": 1}) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -158,28 +159,30 @@ def test_verify_sees_a_changed_cache(place):
     assert verify_pixels(spec, root, found) == ["05.png"]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_bad_images_are_named_in_table_order_whichever_worker_finds_them(place, workers):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_bad_images_are_named_in_table_order_whichever_worker_finds_them(place, processes):
     spec, root, identity = place
     found = prepare(spec, root, identity, workers=1)
     for name in ("39", "01", "17"):
         (root / f"{name}.png").write_bytes(b"junk")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "08.png")
     seen = []
-    wrong = verify_pixels(spec, root, found, workers=workers, progress=lambda done, of: seen.append((done, of)))
+    wrong = verify_pixels(spec, root, found, workers=processes, progress=lambda done, of: seen.append((done, of)))
     assert wrong == ["01.png", "08.png", "17.png", "39.png"]
     assert seen == [(done, 40) for done in (8, 16, 24, 32, 40)]
-    problems = unreadable(spec, root, found.index, workers=workers)
+    problems = unreadable(spec, root, found.index, workers=processes)
     assert [p.partition(":")[0] for p in problems] == ["01.png", "17.png", "39.png"]
 
 
-def test_rows_are_handed_out_only_when_a_worker_is_about_to_need_them():
+def test_rows_are_handed_out_only_when_a_worker_is_about_to_need_them(monkeypatch):
     made = []
     jobs = ((made.append(i) or i,) for i in range(-100, 0))
+    monkeypatch.setattr(workers, "START", 0.0)
     results = cache._parallel(abs, jobs, 100, 2, "mine")
     first = next(results)
-    assert len(made) == cache.AHEAD * 2
-    assert sorted([first, *results]) == list(range(1, 101))
+    second = next(results)
+    assert len(made) == 1 + workers.AHEAD + 1  # done here, handed out, done here
+    assert sorted([first, second, *results]) == list(range(1, 101))
     assert len(made) == 100
 
 
