@@ -214,7 +214,7 @@ def _file(part: str) -> str:
 
 
 def _boxes(found: Instances, kept: np.ndarray, labels: np.ndarray, path: Path) -> pd.DataFrame:
-    """Return the boxes of the photos `kept` as fractions of them, of their labels (n,80), without pairs with a crowd."""
+    """Return the boxes of the photos `kept` as fractions of them: of their labels (n,80), no pairs with a crowd."""
     taken = np.zeros(len(found.names), bool)
     taken[kept] = True
     pair = found.photo * CATEGORIES + found.category

@@ -215,7 +215,7 @@ class Imagenet(Photos):
             own = OWN.match(name, 10)
             if own and own[1] != wnids[number]:
                 raise UsageError(
-                    f"imagenet: {root / 'train' / name} lies in the folder of {wnids[number]}, its name is of {own[1]}. "
+                    f"imagenet: {root / 'train' / name} lies in the folder of {wnids[number]}, its name is {own[1]}'s. "
                     "Unpack the archives of the classes again, each into its own folder."
                 )
         self._count("train", root, len(names), TRAIN)
@@ -270,7 +270,7 @@ class Imagenet(Photos):
             )
 
     def checksums(self, root: Path) -> dict[str, str]:
-        """Compare the archives, where they lie there, with the published md5 sums, and the classes with ILSVRC2012's."""
+        """Compare the archives, where they lie there, with the published md5 sums; the classes with ILSVRC2012's."""
         found = against(root, MD5)
         if (root / META).exists():
             wnids = "\n".join(sorted(devkit_ids(root / META).values()))
@@ -310,6 +310,8 @@ def devkit_ids(path: Path) -> dict[int, str]:
     from scipy.io import loadmat
 
     expected = "expected the synsets 1 to 1,000 without children, each with a wnid of its own"
+    if not path.is_file():
+        raise UsageError(f"imagenet: {path} is missing; {expected}. {UNPACK_DEVKIT}")
     try:
         table = loadmat(path, squeeze_me=True, appendmat=False, variable_names=["synsets"])["synsets"]
         leaves = table[table["num_children"].astype(int) == 0]

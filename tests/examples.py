@@ -89,7 +89,7 @@ def imagenet_sample(root: Path, *, classes: int = 12) -> Path:
     return folder
 
 
-def imagenet(root: Path, *, per_class: int = 3, val: int = 24) -> Path:
+def imagenet(root: Path, *, per_class: int = 2, val: int = 24) -> Path:
     """Write ILSVRC2012 as unpacked: the whole devkit, a few photos of each class in train, `val` flat ones in val.
 
     The devkit numbers the classes backwards. Photo k of val is of class k - 1 (by wnid), and so on.

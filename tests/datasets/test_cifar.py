@@ -1,7 +1,8 @@
-"""CIFAR-10 in its three layouts."""
+"""CIFAR-10 and CIFAR-100 in their layouts."""
 
 import hashlib
 import pickle
+import sys
 
 import examples
 import numpy as np
@@ -99,3 +100,95 @@ def test_a_label_above_nine_is_refused(root):
     path.write_bytes(content)
     with pytest.raises(UsageError, match="has the label 17"):
         Cifar10(n_validation=20).index(root)
+
+
+# CIFAR-100
+
+Cifar100 = catalogue().load("dataset", "cifar100")
+MODULE = sys.modules[Cifar100.__module__]
+
+
+@pytest.fixture
+def hundred(tmp_path):
+    return examples.cifar100(tmp_path)
+
+
+def test_fine_and_coarse_names():
+    assert (len(MODULE.FINE), len(MODULE.COARSE)) == (100, 20)
+    assert sorted(MODULE.COARSE) == list(MODULE.COARSE)
+    assert np.bincount(MODULE.COARSE_OF).tolist() == [5] * 20
+    # the first of the published lists, and the superclasses' numbers of the first ten classes
+    assert MODULE.FINE[:5] == ("apple", "aquarium_fish", "baby", "bear", "beaver")
+    assert (MODULE.FINE[58], MODULE.FINE[99]) == ("pickup_truck", "worm")
+    assert MODULE.COARSE_OF[:10].tolist() == [4, 1, 14, 8, 0, 6, 7, 7, 18, 3]
+
+
+def test_both_labels_of_the_binary_version(hundred):
+    raw = (hundred / "train.bin").read_bytes()[3074 * 123 : 3074 * 124]
+    assert (raw[0], raw[1]) == (MODULE.COARSE_OF[23], 23)
+    for labels, classes, number in (("fine", MODULE.FINE, raw[1]), ("coarse", MODULE.COARSE, raw[0])):
+        data = Cifar100(n_validation=20, labels=labels)
+        index = data.index(hundred)
+        assert index.classes == classes
+        assert index.samples["split"].value_counts().to_dict() == {"train": 380, "test": 100, "validation": 20}
+        assert index.labels[123].argmax() == number
+        assert (index.labels.sum(1) == 1).all()
+        image = data.read(rows(index, id="train_00123"), hundred)
+        assert image[0, 0].tolist() == [raw[2], raw[2 + 1024], raw[2 + 2048]]
+
+
+def test_cifar100_python_version_gives_the_same(hundred, tmp_path, monkeypatch):
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    sums = {}
+    for path in sorted(hundred.glob("*.bin")):
+        records = np.fromfile(path, np.uint8).reshape(-1, 3074)
+        content = pickle.dumps({b"coarse_labels": records[:, 0].tolist(), b"fine_labels": records[:, 1].tolist(),
+                                b"data": records[:, 2:].copy()})  # fmt: skip
+        (folder / path.stem).write_bytes(content)
+        sums[path.stem] = hashlib.md5(content).hexdigest()
+    monkeypatch.setattr(Cifar100, "md5", sums)
+    data = Cifar100(n_validation=20)
+    ours, theirs = data.index(folder), data.index(hundred)
+    assert ours.digest() == theirs.digest()
+    a, b = (data.read(x.samples.iloc[123].to_dict(), r) for x, r in ((ours, folder), (theirs, hundred)))
+    assert (a == b).all()
+    assert data.checksums(folder) == {"test": "as published", "train": "as published"}
+
+
+def put(name, at, value):
+    def change(root):
+        content = bytearray((root / name).read_bytes())
+        content[at] = value
+        (root / name).write_bytes(content)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (put("train.bin", 1, 100), "train.bin has the label 100, expected 0 to 99"),
+        (put("test.bin", 0, 20), "test.bin has the label 20, expected 0 to 19"),
+        (put("train.bin", 3074, 7), "train.bin, record 1: 'aquarium_fish' in the superclass 'insects', expected 'fish'"),
+        (lambda r: (r / "test.bin").unlink(), "test.bin is missing"),
+        (lambda r: (r / "test.bin").write_bytes(b""), "test.bin has 0 bytes; expected a multiple of 3074"),
+        (lambda r: (r / "test.bin").write_bytes(bytes(3073)), "test.bin has 3,073 bytes; expected a multiple of 3074"),
+        (lambda r: (r / "train.bin").rename(r / "train") and (r / "test.bin").rename(r / "test"),
+         "train does not have the published md5 sum. It is a pickle"),
+    ],
+)  # fmt: skip
+def test_damaged_cifar100(hundred, damage, message):
+    damage(hundred)
+    with pytest.raises(UsageError) as error:
+        Cifar100(n_validation=20).index(hundred)
+    assert message in str(error.value)
+
+
+def test_the_folder_of_one_is_not_the_other(root, hundred, tmp_path):
+    assert Cifar10().found_at(root)
+    assert Cifar100().found_at(hundred)
+    assert not Cifar10().found_at(hundred)
+    assert not Cifar100().found_at(root)
+    (tmp_path / "other" / "train" / "n01440764").mkdir(parents=True)
+    assert not Cifar10().found_at(tmp_path / "other")
