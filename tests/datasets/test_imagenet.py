@@ -265,7 +265,7 @@ def links(root, name, *more):
         (lambda r: write(r / TRUTH, "1 2\n"), "line 1 is '1 2'"),
         (lambda r: write(r / TRUTH, b"\xff\xfe1\x00"), "cannot be read as lines of fields"),
         (lambda r: write(r / TRUTH, ""), "has 0 lines; expected 50,000"),
-        (lambda r: (r / META).unlink(), "meta.mat is missing; expected the synsets"),
+        (lambda r: (r / META).unlink(), "val has 0 folders by wnid and ILSVRC2012_devkit_t12/data/meta.mat is missing"),
         (lambda r: write(r / META, b""), "meta.mat cannot be read"),
         (lambda r: write(r / META, b"junk" * 99), "meta.mat cannot be read"),
         (lambda r: write(r / META, (r / META).read_bytes()[:2000]), "meta.mat cannot be read"),
