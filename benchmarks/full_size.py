@@ -7,40 +7,34 @@ small radiographs from their names, in the official layout; prepares and verifie
 ten times what a process may hold; scores untrained weights at --scored on the 25,596 x 14 of the test list and on all
 984 pairs; renders the report; scores a few images at --size; and prepares the cross-fitted split. Each command is a
 process of its own. It exits with 1 where a count is wrong, where an image or a score is not that of its row, or where
-a process holds more anonymous memory than its bound: what the system cannot take back, so not the memory map of the
-images, of which it keeps as much as there is room for. Polled from /proc every 20 ms, so on Linux alone.
+a process holds more anonymous memory than its bound (benchmarks/measuring.py).
 """
 
 import argparse
 import csv
 import hashlib
 import json
-import os
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from measuring import Measuring, write_weights
 from numpy.typing import NDArray
 from PIL import Image
 
 from harness.data.cache import Prepared, open_cache
 from harness.data.decode import to_size
 from harness.data.roots import find_root
-from harness.models import checkpoint
 from harness.plugins import catalogue
 
-REPOSITORY = Path(__file__).parents[1]
 DATASET = "chestxray14"
 FILES = ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "train_val_list.txt", "test_list.txt")
 FOLDERS = (4999, *[10_000] * 10, 7121)  # images in images_001 ... images_012
@@ -49,45 +43,19 @@ PAIRS, BOXED = 984, 880
 RGBA_EVERY = 216  # about 519 of the official files have four channels
 EXPLAINERS = ("cam", "saliency")
 FEW = 64  # images, and pairs, that are scored at the full size of the images
-POLL = 0.02  # s
 READS, SCORES, ACTIVATES = 0.5, 1.5, 6.0  # GB: bound of a process that reads data; of one that also scores and
 # resamples 25,596 x 14; of one whose batches of 64 images, or of 32 with gradients, are of 224 px, however many follow
 PIXELS_EVERY, SCORES_EVERY = 29, 400  # images between two whose pixels, or scores, are computed again here
 TOLERANCE = 1e-4  # of a probability, in another batch; images differ by far more, which is checked as well
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one command took."""
-
-    name: str
-    bound: float  # GB that its largest process may hold
-    seconds: float
-    cpu: float
-    largest: int  # bytes of anonymous memory of the largest process, at its peak
-    together: int  # of all its processes at the same time
-    out: str
-
-
 @dataclass
-class Benchmark:
+class Benchmark(Measuring):
     """Where everything lies, what was measured, and what was wrong."""
 
-    folder: Path
     pixels: int  # side of the images as written
     size: int  # as most commands prepare them
     scored: int  # as all of the test list is scored
-    measured: list[Measured] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-
-    def call(self, name: str, bound: float, *arguments: str) -> str:
-        """Run one command of the harness and return its stdout; a failure ends the benchmark."""
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        found = measure(name, bound, arguments, self.folder)
-        self.measured.append(found)
-        if found.largest > bound * 1e9:
-            self.wrong.append(f"{name}: {found.largest / 1e9:.2f} GB of anonymous memory, more than {bound}")
-        return found.out
 
     def data(self, command: str, size: int, *options: str) -> dict[str, Any]:
         """Run `harness data` and return its report."""
@@ -115,49 +83,6 @@ class Benchmark:
     def weights(self) -> Path:
         """Return the file of the untrained weights."""
         return self.folder / "untrained.safetensors"
-
-    def expect(self, what: str, found: object, wanted: object) -> None:
-        """Note what is not as it must be."""
-        if found != wanted:
-            self.wrong.append(f"{what}: {found}, expected {wanted}")
-
-
-def memory(session: int) -> list[int]:
-    """Return the anonymous memory of every process of a session, in bytes."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                lines = (entry / "status").read_text().splitlines()
-                found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")]
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended
-    return found
-
-
-def measure(name: str, bound: float, arguments: Sequence[str], folder: Path) -> Measured:
-    """Return what a command of the harness takes; its stderr goes to ours."""
-    environment = os.environ | {"HARNESS_CACHE": str(folder / "cache"), "PYTHONPATH": str(REPOSITORY)}
-    largest = together = 0
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    with (folder / "stdout").open("w+") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness", *arguments], stdout=out, env=environment, cwd=REPOSITORY,
-            start_new_session=True,
-        )  # fmt: skip
-        while process.poll() is None:
-            held = memory(process.pid)
-            largest, together = max([largest, *held]), max(together, sum(held))
-            time.sleep(POLL)
-        seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-        out.seek(0)
-        text = out.read()
-    if process.returncode:
-        sys.exit(f"{text}\n{name}: harness {' '.join(arguments)} ended with {process.returncode}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(name, bound, seconds, cpu, largest, together, text)
 
 
 def drawn(name: str, pixels: int) -> NDArray[np.uint8]:
@@ -230,16 +155,6 @@ def check_folds(bench: Benchmark, prepared: Prepared) -> None:
     bench.expect("cross-fitted: sides of a patient", sides, [1] * FOLDS)
 
 
-def write_weights(path: Path) -> torch.nn.Module:
-    """Write the weights of a network that has learned nothing, and return it."""
-    torch.manual_seed(0)
-    made = catalogue().load("dataset", DATASET)()
-    built = catalogue().load("model", made.default_model)
-    model = built(num_classes=CLASSES, channels=made.channels, mean=made.mean, std=made.std)
-    checkpoint.save(model, path)
-    return model.eval()
-
-
 def check_run(bench: Benchmark, run: dict[str, Any], model: torch.nn.Module) -> None:
     """Check the rows of the run, and some of its scores against those computed here."""
     rows, folder = run["rows"], bench.folder / "runs" / run["run"]["run_id"] / "evaluations"
@@ -271,7 +186,7 @@ def steps(bench: Benchmark) -> None:
     again = bench.data("prepare --verify", bench.scored)
     bench.expect("images that differ from their files", again["differing from the files"], [])
     check_verified(bench, "official, verify", bench.data("verify", bench.size))
-    model = write_weights(bench.weights)
+    model = write_weights(bench.weights, DATASET, CLASSES)
     name = f"`run` of {TEST:,} x {CLASSES} and {PAIRS} pairs, cam and saliency, 1,000 resamples"
     check_run(bench, bench.run(name, SCORES, bench.scored, "runs"), model)
     bench.call("`report` of that run", READS, "report", "--runs-dir", str(bench.folder / "runs"),
@@ -285,16 +200,6 @@ def steps(bench: Benchmark) -> None:
     check_counts(bench, "cross-fitted", entry)
     check_folds(bench, check_pixels(bench, "cross-fitted", entry, bench.scored))
     check_verified(bench, "cross-fitted, verify", bench.data("verify", bench.scored, *cross_fitted))
-
-
-def table(bench: Benchmark) -> str:
-    """Return what was measured, as Markdown."""
-    lines = ["| command | wall s | CPU s | largest process, GB | all, GB | bound, GB |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {m.name} | {m.seconds:.0f} | {m.cpu:.0f} | {m.largest / 1e9:.2f} | {m.together / 1e9:.2f} | {m.bound} |"
-        for m in bench.measured
-    ]
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -315,9 +220,7 @@ def main() -> None:
         write_tree(source, bench.root, options.pixels)
         print(f"{IMAGES:,} files written in {time.perf_counter() - began:.0f} s", file=sys.stderr)
         steps(bench)
-    print(f"{IMAGES:,} files of {options.pixels} px, {os.cpu_count()} cores\n\n{table(bench)}\n")
-    print("\n".join(bench.wrong) or "All counts are right, and every process kept within its bound.")
-    sys.exit(1 if bench.wrong else 0)
+    bench.finish(f"{IMAGES:,} files of {options.pixels} px")
 
 
 if __name__ == "__main__":

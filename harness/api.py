@@ -26,8 +26,10 @@ _HOME = {
     "Download": "harness.data.downloads",
     "Index": "harness.data.index",
     "crossfit": "harness.data.index",
+    "one_hot": "harness.data.index",
     "split_by_patient": "harness.data.index",
     "read_image": "harness.data.decode",
+    "read_members": "harness.reading",
     "read_rows": "harness.reading",
     "files_in": "harness.data.files",
     "digest_of": "harness.data.files",
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from harness.data.files import files_in as files_in
     from harness.data.index import Index as Index
     from harness.data.index import crossfit as crossfit
+    from harness.data.index import one_hot as one_hot
     from harness.data.index import split_by_patient as split_by_patient
     from harness.errors import HarnessError as HarnessError
     from harness.errors import UsageError as UsageError
@@ -86,6 +89,7 @@ if TYPE_CHECKING:
     from harness.plugins import metric as metric
     from harness.plugins import model as model
     from harness.plugins import score as score
+    from harness.reading import read_members as read_members
     from harness.reading import read_rows as read_rows
     from harness.recipe import Supervised as Supervised
     from harness.regularisers.lipschitz import AdaptiveStrength as AdaptiveStrength

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from harness.config import build, route
 from harness.console import Reporter, rated
 from harness.data import cache
@@ -166,7 +168,7 @@ def describe(index: Index) -> dict[str, Any]:
         "patients": {name: len(set(patients[positions])) for name, positions in parts.items()},
         "patients on two sides": sum(len(patients_on_two_sides(index, fold)) for fold in range(index.folds)),
         "manifest sha256": hashlib.sha256(index.manifest()).hexdigest(),
-        "positives": {c: int(n) for c, n in zip(index.classes, index.labels.sum(0), strict=True)},
+        "positives": dict(zip(index.classes, index.positives(np.arange(len(index))).tolist(), strict=True)),
         "boxes": len(index.boxes),
         "boxed images": len(set(index.boxes["id"])),
         "notes": list(index.notes),

@@ -7,6 +7,7 @@ opened.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -16,7 +17,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
 
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST = 256 * 2**20  # bytes of a text file
+MEMBER = 32 * 2**20  # characters of one member of a list that is read bit by bit
+BLOCK = 2**20  # bytes read at once
 CELLS = 10**9  # of a table; rows times columns
 DEEPEST = 40  # levels of lists and objects
+SPACES = re.compile(r"[ \t\n\r]*")
+ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 AGAIN = "Remove its folder and run it again."
 
@@ -39,6 +44,97 @@ def read_lines(path: Path, advice: str = AGAIN) -> list[Any]:
     """Return the content of a file that holds JSON in each of its lines."""
     lines = _content(path, advice).splitlines()
     return [_json(line, f"{path}, line {n}", advice) for n, line in enumerate(lines, 1)]
+
+
+def read_members(path: Path, advice: str = AGAIN) -> Iterator[tuple[str, Any]]:
+    """Yield name and member for every member of every list in a file that holds one JSON object, in its order.
+
+    For files of any size: one member is held at a time. What is not in a list is read and passed over.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _Members(file).read()
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read ({_said(error)}). {advice}") from None
+
+
+class _Members:
+    """The text of a file that is being read, as far as it is needed: what lies before `at` has been understood."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self.text, self.at, self.ended = file, "", 0, False
+        self.utf8 = codecs.getincrementaldecoder("utf-8")()
+        self.json = json.JSONDecoder(
+            object_pairs_hook=_once, parse_float=_finite, parse_int=_whole, parse_constant=_none
+        )
+
+    def read(self) -> Iterator[tuple[str, Any]]:
+        names: set[str] = set()
+        self.expect("{")
+        more = not self.found("}")
+        while more:
+            name = self.value()
+            if not isinstance(name, str) or name in names:
+                raise ValueError(f"{name!r:.60} is no name, or given twice")
+            names.add(name)
+            self.expect(":")
+            if not self.found("["):
+                self.value()
+            elif not self.found("]"):
+                yield name, self.value()
+                while self.found(","):
+                    yield name, self.value()
+                self.expect("]")
+            more = self.found(",")
+            if not more:
+                self.expect("}")
+        if self.next():
+            raise ValueError(f"more text after its end: {self.next()!r}")
+
+    def more(self) -> bool:
+        """Read on; return whether there was anything."""
+        content = self.file.read(max(BLOCK, len(self.text) - self.at))  # a long member is not tried in small steps
+        self.text, self.at, self.ended = self.text[self.at :] + self.utf8.decode(content, not content), 0, not content
+        return not self.ended
+
+    def next(self) -> str:
+        """Return the next character that is no space, "" at the end."""
+        while True:
+            self.at = SPACES.match(self.text, self.at).end()  # pyright: ignore[reportOptionalMemberAccess]
+            if self.at < len(self.text) or not self.more():
+                return self.text[self.at : self.at + 1]
+
+    def found(self, mark: str) -> bool:
+        """Return whether `mark` comes next, and step over it."""
+        here = self.next() == mark
+        self.at += here
+        return here
+
+    def expect(self, mark: str) -> None:
+        if not self.found(mark):
+            raise ValueError(f"expected {mark!r}, found {self.next() or 'its end: it is truncated'!r}")
+
+    def value(self) -> Any:
+        """Return the value that comes next."""
+        self.next()
+        while True:
+            try:
+                value, end = self.json.raw_decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                end, value = len(self.text), None
+                if self.ended:
+                    raise ValueError(f"{error.msg} before {self.text[error.pos :][:20]!r}") from None
+            if end + 2 < len(self.text) or self.ended:  # a number at the end of what was read may go on: 1, 1e+, 1e+2
+                break
+            if len(self.text) - self.at > MEMBER:
+                raise ValueError(f"a value of more than {MEMBER:,} characters")
+            self.more()
+        if ESCAPED.search(self.text, self.at, end):
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate is no text
+        if _deeper(value, DEEPEST):
+            raise ValueError(f"lists and objects in each other, more than {DEEPEST} deep")
+        self.at = end
+        return value
 
 
 def read_toml(path: Path, name: str) -> dict[str, Any]:

@@ -51,12 +51,14 @@ def execute(spec: RunSpec, reporter: Reporter) -> list[Result]:
 def prepare_data(plan: Plan, reporter: Reporter) -> Prepared:
     """Return the plan's dataset from its cache, prepared first where it is missing."""
     root = find_root(plan.data, plan.spec.dataset, plan.spec.root)
+    network = plan.network
     with reporter.task(f"prepare {plan.spec.dataset}") as update:
         return prepare(
             plan.dataset_spec,
             root,
             plan.dataset.component.identity(),
             progress=rated(update),
+            accept=(lambda index: network.check(len(index.classes), plan.data.channels)) if network else None,
         )
 
 
@@ -151,6 +153,7 @@ def describe(work: Work, start_from: str | None) -> dict[str, Any]:
     plan, prepared, index = work.plan, work.prepared, work.prepared.index
     parts = [{s: index.of_split(s, k) for s in SPLITS} for k in range(index.folds)]
     splits = {"test": index.scored()[0]} if index.crossfitted else parts[0]
+    positives = {s: index.positives(p).tolist() for s, p in splits.items()}
     return {
         "status": "running",
         "message": "",
@@ -166,9 +169,7 @@ def describe(work: Work, start_from: str | None) -> dict[str, Any]:
             "fingerprint": prepared.fingerprint,
             "counts": {s: len(p) for s, p in splits.items()},
             "folds": [{s: len(p) for s, p in part.items()} for part in parts] if index.crossfitted else [],
-            "positives": {
-                c: {s: int(index.labels[p, i].sum()) for s, p in splits.items()} for i, c in enumerate(index.classes)
-            },
+            "positives": {c: {s: positives[s][i] for s in splits} for i, c in enumerate(index.classes)},
             "notes": list(index.notes),
             "corrupt": list(prepared.corrupt),
             "manifest_sha256": prepared.manifest_sha256,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.plugins import catalogue
 
 PACKAGE = Path(harness.__file__).parent
 ROOT = PACKAGE.parent
@@ -142,7 +143,7 @@ def test_plugin_files_import_harness_api_alone(path: Path):
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_special_case_for_a_method_or_a_dataset(path: Path):
-    names = {p.stem for folder in ("methods", "datasets") for p in (ROOT / folder).glob("*.py")}
+    names = {c.name for kind in ("method", "dataset") for c in catalogue().of(kind)}
     names -= WEIGHTS if part_of(path) == "models" else set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Compare):

@@ -149,8 +149,15 @@ def feed(prepared: Prepared, positions: NDArray[np.int64], task: Task, compute: 
         free, _ = torch.cuda.mem_get_info(device)
         if len(positions) * prepared.images[0].size < GPU_SHARE * free:
             images = on_device(prepared.images, positions, device)
-    y = task.encode(torch.from_numpy(prepared.index.labels[positions])).to(device)
+    y = encoded(prepared.index.labels, positions, task).to(device)
     return Feed(images, y, np.asarray(positions, np.int64), compute)
+
+
+def encoded(labels: NDArray[np.uint8], positions: NDArray[np.int64], task: Task) -> Tensor:
+    """Return the targets of the n samples at `positions`, on the host, in parts: labels may be more than it holds."""
+    count = max(1, PART_BYTES // max(1, labels.shape[1]))
+    starts = range(0, max(1, len(positions)), count)
+    return torch.cat([task.encode(torch.from_numpy(labels[positions[start : start + count]])) for start in starts])
 
 
 def on_device(images: NDArray[np.uint8], positions: NDArray[np.int64], device: torch.device) -> Tensor:

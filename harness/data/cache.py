@@ -92,7 +92,7 @@ def open_cache(folder: Path) -> Prepared:
         images = np.load(folder / "images.npy", mmap_mode="r")
         index = Index(
             samples=_frame(folder / "samples.parquet"),
-            labels=np.load(folder / "labels.npy"),
+            labels=np.load(folder / "labels.npy", mmap_mode="r"),
             classes=tuple(meta["classes"]),
             boxes=_frame(folder / "boxes.parquet"),
             shortcuts=_frame(folder / "shortcuts.parquet"),
@@ -118,14 +118,16 @@ def read_index(spec: DatasetSpec, root: Path) -> Index:
         ) from error
 
 
-def _stamp(root: Path) -> str:
+def _stamp(root: Path, label_files: Sequence[str] = ()) -> str:
     """Return a digest of what a run checks without hashing: files beside the images, and folders of two levels.
 
-    Names, sizes and times; a folder's time changes when an image is added to it or removed.
+    Names, sizes and times; a folder's time changes when an image is added to it or removed. `label_files` are patterns
+    of files that lie deeper and count as well.
     """
     if not root.is_dir() or root == Path():
         return ""
-    places = [p for p in sorted([*root.glob("*"), *root.glob("*/*/")]) if not p.name.startswith(".")]
+    deeper = [p for pattern in label_files for p in root.glob(pattern)]
+    places = [p for p in sorted([*root.glob("*"), *root.glob("*/*/"), *deeper]) if not p.name.startswith(".")]
     entries = [(str(p.relative_to(root)), p.stat().st_size if p.is_file() else 0, p.stat().st_mtime_ns) for p in places]
     return key_of({"root": str(root.resolve()), "entries": entries})
 
@@ -137,7 +139,7 @@ def cache_folder(spec: DatasetSpec, dataset: Dataset, root: Path, identity: dict
             "cache": CACHE_VERSION,
             "dataset": identity,
             "settings": [[k, v] for k, v in sorted(dataclasses.asdict(dataset).items())],  # pyright: ignore
-            "root": _stamp(root),
+            "root": _stamp(root, dataset.label_files),
         }
     )
     return cache_home() / f"{spec.name}-{dataset.size}px-{key}"
@@ -199,7 +201,7 @@ def _leave_out(index: Index, kept: NDArray[np.bool_]) -> Index:
     return dataclasses.replace(
         index,
         samples=index.samples[kept].reset_index(drop=True),
-        labels=index.labels[kept],
+        labels=index.labels_at(np.flatnonzero(kept)),
         boxes=index.boxes[index.boxes["id"].isin(ids)].reset_index(drop=True),
         shortcuts=index.shortcuts[index.shortcuts["id"].isin(ids)].reset_index(drop=True),
     )
@@ -212,10 +214,12 @@ def prepare(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    accept: Callable[[Index], None] | None = None,
 ) -> Prepared:
     """Return the cache of a dataset, filling it first where it is missing or unfinished.
 
     Parallel over `workers` processes; resumes after a kill; two processes that start at once do the work once.
+    `accept` sees the index before any image is read, and raises where it is of no use to the run.
     Raises `UsageError` for bad index or image files (`skip_corrupt` leaves such images out and counts them), for too
     little disk, and where the files change while they are read.
     """
@@ -227,7 +231,7 @@ def prepare(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone(folder, progress):
             if not (folder / "meta.json").exists():
-                _build(spec, root, identity, folder, workers=workers, progress=progress)
+                _build(spec, root, identity, folder, workers=workers, progress=progress, accept=accept)
                 _publish(_work(folder), folder)
     return open_cache(folder)
 
@@ -263,12 +267,15 @@ def _build(
     *,
     workers: int | None,
     progress: Progress | None,
+    accept: Callable[[Index], None] | None,
 ) -> None:
     """Fill the folder beside `folder` that ends in .partial, up to its meta.json."""
     work, dataset = _work(folder), spec.make()
     if (work / "meta.json").exists():  # killed when all but the renaming was done
         return
     index = check(read_index(spec, root), spec.name, dataset.task, dataset.splits)
+    if accept:
+        accept(index)
     shape = (len(index), dataset.channels, dataset.size, dataset.size)
     _room(spec.name, work, shape, twice=dataset.skip_corrupt)
     cache = unfinished.begin(work, shape)

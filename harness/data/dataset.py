@@ -32,13 +32,14 @@ class Dataset:
 
     task: ClassVar[Task]
     channels: ClassVar[int] = 1  # 1 grey, 3 colour
-    splits: ClassVar[tuple[str, ...]] = SPLITS  # ("test",): nothing to train on, for networks that are loaded
+    splits: ClassVar[tuple[str, ...]] = SPLITS  # ("test",): nothing to train on; a property where a setting decides
     default_model: ClassVar[str]
     schedule: ClassVar[Mapping[str, Any]] = {}  # replaces defaults of the method's training settings
     continuation: ClassVar[Mapping[str, Any]] = {}  # the same, for methods that start from trained weights
     mean: ClassVar[tuple[float, ...]] = (0.5,)  # per channel, for the model's first layer
     std: ClassVar[tuple[float, ...]] = (0.25,)
     needs_root: ClassVar[bool] = True
+    label_files: ClassVar[tuple[str, ...]] = ()  # patterns of files with labels in folders of the root
     folders: ClassVar[tuple[str, ...]] = ()  # names under which users hold it, for finding its root
     how_to_get: ClassVar[str] = ""  # the exact steps, shown when the root is not found
     downloads: ClassVar[tuple[Download, ...]] = ()  # for `data prepare --download`: what needs no registration

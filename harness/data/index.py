@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +20,8 @@ from harness.tasks import Task
 
 SPLITS = ("train", "validation", "test")
 BOX_COLUMNS = ("id", "class_name", "x0", "y0", "x1", "y1")
+HELD = 64 * 2**20  # bytes of labels that are held in memory: a million photos of 1,000 classes are 1.3 GB
+PART = 4 * 2**20  # bytes of labels that are looked at together
 
 
 def no_boxes() -> pd.DataFrame:
@@ -76,6 +81,17 @@ class Index:
         parts = [self.of_split("test", k) for k in range(self.folds)]
         return np.concatenate(parts), np.repeat(np.arange(self.folds, dtype=np.int8), [len(p) for p in parts])
 
+    def labels_at(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the labels of the samples at `positions`, (n,V); many of them lie in a file, see `gathered`."""
+        return gathered((part for _, part in _in_parts(self.labels, positions)), (len(positions), len(self.classes)))
+
+    def positives(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many of the samples at `positions` have each class, (V,)."""
+        found = np.zeros(len(self.classes), np.int64)
+        for _, part in _in_parts(self.labels, positions):
+            found += part.sum(0).astype(np.int64)
+        return found
+
     def manifest(self) -> bytes:
         """Return id, patient and split of every sample as CSV: what another person needs to repeat the split."""
         columns = self.samples.loc[:, ["id", "patient", *self.split_columns]]
@@ -86,11 +102,38 @@ class Index:
         h = hashlib.sha256()
         for column in ("id", "patient", *self.split_columns):
             h.update("\x1f".join(map(str, self.samples[column])).encode())
-        h.update(np.ascontiguousarray(self.labels).tobytes())
+        for _, part in _in_parts(self.labels):
+            h.update(part.tobytes())
         h.update("\x1f".join(self.classes).encode())
         for table in (self.boxes, self.shortcuts):
             h.update(table[list(BOX_COLUMNS)].round(9).to_csv(index=False).encode())
         return h.hexdigest()
+
+
+def _in_parts(labels: NDArray[Any], positions: NDArray[np.int64] | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the place of the first and the labels of a few rows at a time: all of them, or those at `positions`."""
+    rows = max(1, PART // max(1, labels[:1].nbytes))
+    for start in range(0, len(labels if positions is None else positions), rows):
+        yield start, labels[start : start + rows] if positions is None else labels[positions[start : start + rows]]
+
+
+def gathered(parts: Iterable[NDArray[np.uint8]], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the rows of all parts as one array of `shape`; above `HELD` bytes it is the map of a nameless file."""
+    if math.prod(shape) <= HELD:
+        return np.concatenate([np.zeros((0, shape[1]), np.uint8), *parts])
+    with tempfile.TemporaryFile() as file:  # written, not filled through the map: a full disk is an error that way
+        for part in parts:
+            file.write(part.data)
+        file.flush()
+        return np.memmap(file, np.uint8, mode="r", shape=shape)
+
+
+def one_hot(numbers: NDArray[np.integer[Any]], classes: int) -> NDArray[np.uint8]:
+    """Return the labels (N,V) of samples that have one class each, from the classes' numbers (N,)."""
+    rows = max(1, PART // classes)
+    eye = np.eye(classes, dtype=np.uint8)
+    parts = (eye[numbers[start : start + rows]] for start in range(0, len(numbers), rows))
+    return gathered(parts, (len(numbers), classes))
 
 
 def problems(index: Index, task: Task, parts: tuple[str, ...] = SPLITS) -> list[str]:
@@ -116,23 +159,16 @@ def problems(index: Index, task: Task, parts: tuple[str, ...] = SPLITS) -> list[
     if index.labels.shape != (len(index), len(index.classes)):
         found.append(f"labels have shape {index.labels.shape}, expected {(len(index), len(index.classes))}")
         return found
-    binary = np.isin(index.labels, (0, 1))
-    if not binary.all():
-        row, column = np.argwhere(~binary)[0]
-        found.append(
-            f"{int((~binary).sum())} labels are not 0 or 1, the first is {index.labels[row, column]} for class "
-            f"{index.classes[column]!r} of {ids.iloc[row]!r}"
-        )
-        return found
-    if task.name == "multiclass" and not (index.labels.sum(1) == 1).all():
-        row = int(np.flatnonzero(index.labels.sum(1) != 1)[0])
-        found.append(f"{ids.iloc[row]!r} has {index.labels[row].sum()} classes, expected exactly one")
+    if strange := _strange_labels(index):
+        return [*found, strange]
+    if task.name == "multiclass":
+        found += _several_classes(index)
     nameless = samples_without_name(index)
     if nameless:
         found.append(f"{nameless} samples have no id or no patient; without patients give the id itself")
     for fold in range(index.folds):
         training = index.of_split("train", fold)
-        for name, positives in zip(index.classes, index.labels[training].sum(0), strict=True):
+        for name, positives in zip(index.classes, index.positives(training), strict=True):
             if len(training) and positives == 0:
                 part = f"train split{_of_fold(index, fold)}"
                 found.append(f"class {name!r} has no positive image in the {part}: it cannot be learned")
@@ -155,6 +191,33 @@ def problems(index: Index, task: Task, parts: tuple[str, ...] = SPLITS) -> list[
     if stray:
         found.append(f"shortcuts are tied to unknown classes {', '.join(map(repr, stray))}")
     return found
+
+
+def _strange_labels(index: Index) -> str:
+    """Return what is wrong with labels that are not 0 or 1, "" where there are none."""
+    count, first = 0, (0, 0)
+    for start, part in _in_parts(index.labels):
+        strange = part > 1 if part.dtype == np.uint8 else ~np.isin(part, (0, 1))
+        if not count and strange.any():
+            row, column = np.argwhere(strange)[0]
+            first = int(start + row), int(column)
+        count += int(strange.sum())
+    if not count:
+        return ""
+    return (
+        f"{count} labels are not 0 or 1, the first is {index.labels[first]} for class {index.classes[first[1]]!r} of "
+        f"{index.samples['id'].iloc[first[0]]!r}"
+    )
+
+
+def _several_classes(index: Index) -> list[str]:
+    """Return what is wrong with samples that have no class, or several."""
+    for start, part in _in_parts(index.labels):
+        counts = part.sum(1)
+        if not (counts == 1).all():
+            row = int(np.flatnonzero(counts != 1)[0])
+            return [f"{index.samples['id'].iloc[start + row]!r} has {counts[row]} classes, expected exactly one"]
+    return []
 
 
 def _of_fold(index: Index, fold: int) -> str:
@@ -195,7 +258,7 @@ def check(index: Index, dataset: str, task: Task, parts: tuple[str, ...] = SPLIT
     if found:
         listing = "; ".join(found)
         raise UsageError(f"{dataset}: the index is not usable: {listing}. Mend the label and split files.")
-    return replace(index, labels=np.asarray(index.labels).astype(np.uint8))
+    return replace(index, labels=index.labels.astype(np.uint8, copy=False))
 
 
 def unlabelled_boxes(index: Index) -> pd.DataFrame:

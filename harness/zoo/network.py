@@ -59,16 +59,20 @@ class Network:
         """Return what stands for its method."""
         return self._component("method", self.name, Trained)
 
+    def check(self, num_classes: int, channels: int) -> None:
+        """Raise `UsageError` where a dataset has other classes or channels than the network was trained for."""
+        if (num_classes, channels) != (self.num_classes, 3):
+            raise UsageError(
+                f"{self.name}: expected a dataset of {self.num_classes} classes and 3 channels, got {num_classes} and "
+                f"{channels}. A network trained elsewhere is scored on the classes that it was trained for."
+            )
+
     @cached_property
     def model(self) -> Component:
         """Return its architecture; building it for other classes or channels raises `UsageError`."""
 
         def model(*, num_classes: int, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
-            if (num_classes, channels) != (self.num_classes, 3):
-                raise UsageError(
-                    f"{self.name}: expected a dataset of {self.num_classes} classes and 3 channels, got {num_classes} "
-                    f"and {channels}. A network trained elsewhere is scored on the classes that it was trained for."
-                )
+            self.check(num_classes, channels)
             return self.build()
 
         return self._component("model", self.architecture, model)
