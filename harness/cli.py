@@ -228,9 +228,12 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
+workers_option = click.option("--workers", type=int, help="Processes that decode; default: one per core.")
+
+
 @data.command()
 @_data_options
-@click.option("--workers", type=int, help="Processes that decode; default: one per core.")
+@workers_option
 @click.option("--verify", is_flag=True, help="Afterwards decode every image again and compare.")
 def prepare(as_json: bool, **options: Any) -> None:
     """Index a dataset and build its fast cache; resumable."""
@@ -242,8 +245,13 @@ def prepare(as_json: bool, **options: Any) -> None:
 
 @data.command()
 @_data_options
+@workers_option
 def verify(as_json: bool, **options: Any) -> None:
-    """Check a dataset's files: counts, missing and corrupt images, boxes, patients, checksums."""
+    """Check a dataset's files and print its card: what it is, its parts, classes, boxes and files.
+
+    Exit status 2 where something is wrong: images that are missing, corrupt, or the same in two parts; patients on two
+    sides; boxes that leave their image.
+    """
     from harness import prepare as preparation
 
     report = preparation.verify(**options, quiet=as_json)

@@ -108,6 +108,16 @@ class Plan:
         return self.dataset.made
 
     @property
+    def dataset_name(self) -> str:
+        """Return what rows call the data."""
+        return self.data.title(self.spec.dataset)
+
+    @property
+    def dataset_settings(self) -> str:
+        """Return the settings of the dataset that the user changed, as text, but for the one that is in its name."""
+        return changed(s for s in self.dataset.settings if s.name != self.data.named_by)
+
+    @property
     def dataset_spec(self) -> DatasetSpec:
         """Return what names the prepared dataset, also in other processes."""
         values = tuple(sorted((s.name, s.value) for s in self.dataset.settings))
@@ -175,6 +185,7 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
 
     evaluating = {c.name: part(c, loaded[c.name]) for c in evaluations}
     data = part(dataset, dataset_class)
+    data.made.title(dataset.name)
     attacking = {name for e in evaluating.values() for name in _attack_names(e, data.made, spec.profile)}
     for name in sorted(attacking):
         found.find("attack", name)

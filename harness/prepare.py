@@ -8,14 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.card import Card, card
 from harness.config import build, route
 from harness.console import Reporter
 from harness.data import cache
 from harness.data.dataset import Dataset
-from harness.data.index import SPLITS, Index, patients_on_two_sides, problems, unlabelled_boxes
+from harness.data.index import SPLITS, Index, check, patients_on_two_sides, problems, unlabelled_boxes
 from harness.data.roots import find_root
+from harness.data.survey import Survey, duplicates, survey
 from harness.errors import UsageError
 from harness.plugins import Component, catalogue
+
+ON_CARD = ("dataset", "images", "patients", "manifest sha256", "positives", "notes", "card")  # of the entry of verify
+NAMED = 3  # of equal images
 
 
 @dataclass(frozen=True)
@@ -24,12 +32,13 @@ class Report:
 
     entry: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+    card: Card | None = None
 
     def text(self) -> str:
-        """Return the report for a person."""
-        lines = []
+        """Return the report for a person: the card, where there is one, in place of what it says as well."""
+        lines = [self.card.text(), ""] if self.card else []
         for name, value in self.entry.items():
-            if name == "problems":
+            if name == "problems" or (self.card and name in ON_CARD):
                 continue
             if isinstance(value, dict):
                 lines.append(f"{name}:")
@@ -64,6 +73,7 @@ def choose(dataset: str, root: Path | None, sets: Sequence[str], size: int | Non
     thing = component.load()
     assignments = [*sets, *([f"{dataset}.size={size}"] if size else [])]
     made, settings = build(thing, f"dataset {dataset}", ("--set", route(assignments, {dataset: thing})[dataset]))
+    made.title(dataset)  # own data need a name of theirs
     spec = cache.DatasetSpec(dataset, tuple(sorted((s.name, s.value) for s in settings)), found.paths)
     return Chosen(component, made, spec, find_root(made, dataset, root))
 
@@ -88,6 +98,11 @@ def describe(index: Index) -> dict[str, Any]:
     }
 
 
+def _positive(workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: expected at least 1.")
+
+
 def prepare(
     dataset: str,
     root: Path | None,
@@ -100,8 +115,7 @@ def prepare(
     quiet: bool = False,
 ) -> Report:
     """Build the cache of a dataset, or find it built; with `verify`, decode every image again and compare."""
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: expected at least 1.")
+    _positive(workers)
     chosen = choose(dataset, root, sets, size, plugins)
     reporter = Reporter(quiet=quiet)
     with reporter.task(f"prepare {dataset}") as update:
@@ -134,18 +148,51 @@ def verify(
     size: int | None,
     plugins: Sequence[str],
     *,
+    workers: int | None = None,
     quiet: bool = False,
 ) -> Report:
-    """Check a dataset's files without building anything: index, images, boxes, patients, checksums."""
+    """Check a dataset's files without building anything: index, images, duplicates, boxes, patients, checksums."""
+    _positive(workers)
     chosen = choose(dataset, root, sets, size, plugins)
     index = cache.read_index(chosen.spec, chosen.root)
-    found = problems(index, chosen.dataset.task, chosen.dataset.splits)
-    stray = unlabelled_boxes(index)
+    data, found = chosen.dataset, problems(index, chosen.dataset.task, chosen.dataset.splits)
     with Reporter(quiet=quiet).task(f"read {dataset}") as update:
-        broken = cache.unreadable(chosen.spec, chosen.root, index, progress=lambda done, of: update(done, of, ""))
-    entry = {"dataset": dataset, "root": str(chosen.root)} | describe(index)
-    entry["boxes whose class is not among the image's labels"] = len(stray)
-    entry["missing or corrupt images"] = broken
-    entry["checksums"] = chosen.dataset.checksums(chosen.root)
-    found += [f"{len(broken)} images are missing or corrupt, the first: {broken[0]}"] if broken else []
-    return Report(entry | {"problems": found}, found)
+        seen = survey(chosen.spec, chosen.root, index, workers=workers, progress=lambda d, of: update(d, of, ""))
+    fingerprint = "" if found else _fingerprint(chosen, index, seen)
+    shown = card(data.title(dataset), chosen.component, data, index, seen, fingerprint)
+    same = duplicates(index, seen)
+    entry = {"dataset": dataset, "root": str(chosen.root)} | describe(index) | {"card": shown.entry}
+    entry["boxes whose class is not among the image's labels"] = len(unlabelled_boxes(index))
+    entry["missing or corrupt images"] = seen.broken
+    entry["images with the pixels of another"] = same.repeated
+    within = [g for g in same.groups if not any(g is other for other in same.apart)]
+    entry["the same pixels in the same part"] = [_names(index, group) for group in within]
+    entry["the same pixels in different parts"] = [_names(index, group) for group in same.apart]
+    entry["the same pixels with different labels"] = [_names(index, group) for group in same.mislabelled]
+    entry["checksums"] = data.checksums(chosen.root)
+    found += [f"{len(seen.broken)} images are missing or corrupt, the first: {seen.broken[0]}"] if seen.broken else []
+    if same.apart:
+        found.append(
+            f"{len(same.apart)} groups of images have the same pixels and are in different parts, the first: "
+            f"{_names(index, same.apart[0])}. Leave one of each, or put them into the same part"
+        )
+    return Report(entry | {"problems": found}, found, shown)
+
+
+def _fingerprint(chosen: Chosen, index: Index, seen: Survey) -> str:
+    """Return the fingerprint that prepare would give; "" where it would give none."""
+    data, kept = chosen.dataset, seen.readable
+    if not (kept.all() or data.skip_corrupt):
+        return ""
+    sound = check(cache._leave_out(index, kept), chosen.spec.name, data.task, data.splits)
+    return data.fingerprint(sound, seen.working[kept])
+
+
+def _names(index: Index, group: NDArray[np.int64]) -> str:
+    """Return a group of images as text, each with the parts it is in; of many the first, and one of another part."""
+    rows = index.samples.iloc[group]
+    parts = rows.loc[:, list(index.split_columns)].to_numpy(str)  # (n,folds)
+    others = np.flatnonzero((parts != parts[0]).any(1))
+    chosen = sorted({*range(min(len(rows), NAMED)), *others[:1].tolist()})
+    names = [f"{rows['id'].iloc[i]} ({', '.join(dict.fromkeys(parts[i]))})" for i in chosen]
+    return " = ".join(names) + (f" and {len(rows) - len(chosen):,} more" if len(rows) > len(chosen) else "")

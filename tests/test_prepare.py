@@ -96,4 +96,4 @@ def test_all_of_them_decode_with_as_many_processes_as_asked_for(place, monkeypat
     monkeypatch.setattr(cache, "_parallel", parallel)
     prepare.prepare("pictures", root, (), None, (plugin,), workers=3, verify=True, quiet=True)
     prepare.verify("pictures", root, (), None, (plugin,), quiet=True)
-    assert asked == [("_fill", 6, 3), ("_read_again", 6, 3), ("_read_again", 6, None)]
+    assert asked == [("_fill", 6, 3), ("_read_again", 6, 3), ("_look", 6, None)]

@@ -348,24 +348,24 @@ def _parallel(
 
 
 def _read_again(
-    spec: DatasetSpec, root: Path, images: Path | None, start: int, rows: list[dict[str, Any]]
+    spec: DatasetSpec, root: Path, images: Path, start: int, rows: list[dict[str, Any]]
 ) -> tuple[int, list[tuple[int, str]]]:
     """Decode one chunk (in a worker process); return its length and the positions of bad images with what is wrong.
 
-    That is what `Dataset.read` says, or that the image is not the one in the file `images`, where there is one.
+    That is what `Dataset.read` says, or that the image is not the one in the file `images`.
     """
-    known = np.load(images, mmap_mode="r") if images else None
+    known = np.load(images, mmap_mode="r")
     found: list[tuple[int, str]] = []
     for position, (image, problem) in enumerate(_decode(spec.make(), rows, root, True), start):
         if image is None:
             found.append((position, problem))
-        elif known is not None and not np.array_equal(image, known[position]):
+        elif not np.array_equal(image, known[position]):
             found.append((position, "differs from the cache"))
     return len(rows), found
 
 
 def _bad_images(
-    spec: DatasetSpec, root: Path, index: Index, images: Path | None, workers: int | None, progress: Progress | None
+    spec: DatasetSpec, root: Path, index: Index, images: Path, workers: int | None, progress: Progress | None
 ) -> list[tuple[int, str]]:
     """Return position and problem of every image that `_read_again` finds bad, in table order."""
     size = _chunk_size(spec.make())
@@ -387,10 +387,3 @@ def verify_pixels(
     bad = _bad_images(spec, root, prepared.index, prepared.folder / "images.npy", workers, progress)
     ids = prepared.index.samples["id"]
     return [str(ids.iloc[position]) for position, _ in bad]
-
-
-def unreadable(
-    spec: DatasetSpec, root: Path, index: Index, *, workers: int | None = None, progress: Progress | None = None
-) -> list[str]:
-    """Decode every image; return what is wrong with those that cannot be read, in table order."""
-    return [problem for _, problem in _bad_images(spec, root, index, None, workers, progress)]

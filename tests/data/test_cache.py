@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from harness.data import cache
-from harness.data.cache import DatasetSpec, prepare, unreadable, verify_pixels
+from harness.data.cache import DatasetSpec, prepare, verify_pixels
+from harness.data.survey import survey
 from harness.errors import UsageError
 from harness.plugins import catalogue
 
@@ -121,7 +122,7 @@ def test_a_corrupt_image_is_named(place, content):
     (root / "13.png").write_bytes(content)
     with pytest.raises(UsageError, match=r"13\.png"):
         prepare(spec, root, identity, workers=1)
-    problems = [p for p in unreadable(spec, root, spec.make().index(root)) if p]
+    problems = survey(spec, root, spec.make().index(root)).broken
     assert len(problems) == 1
     assert "13.png" in problems[0]
 
@@ -169,7 +170,7 @@ def test_bad_images_are_named_in_table_order_whichever_worker_finds_them(place, 
     wrong = verify_pixels(spec, root, found, workers=workers, progress=lambda done, of: seen.append((done, of)))
     assert wrong == ["01.png", "08.png", "17.png", "39.png"]
     assert seen == [(done, 40) for done in (8, 16, 24, 32, 40)]
-    problems = unreadable(spec, root, found.index, workers=workers)
+    problems = survey(spec, root, found.index, workers=workers).broken
     assert [p.partition(":")[0] for p in problems] == ["01.png", "17.png", "39.png"]
 
 
