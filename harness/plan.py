@@ -185,7 +185,6 @@ def make(spec: RunSpec, found: Catalogue | None = None) -> Plan:
 
     evaluating = {c.name: part(c, loaded[c.name]) for c in evaluations}
     data = part(dataset, dataset_class)
-    data.made.title(dataset.name)
     attacking = {name for e in evaluating.values() for name in _attack_names(e, data.made, spec.profile)}
     for name in sorted(attacking):
         found.find("attack", name)

@@ -16,8 +16,8 @@ from harness.errors import UsageError
 from harness.reading import understood
 
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-FORMATS = ("PNG", "JPEG", "MPO", "JPEG2000", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM")  # none that runs a program
-FIRST_OF_MANY = ("MPO",)  # of these formats the first picture is the image, the others are previews of it
+FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM")  # none that runs a program
+FIRST_OF_MANY = ("MPO",)  # a kind of JPEG: the first picture is the image, the others are previews of it
 ORIENTATION = 0x0112  # EXIF
 QUARTER_TURNS = (5, 6, 7, 8)
 TWELVE_BITS = 2**12  # values of a 16-bit file that end below are taken for 12 bits, and so refused

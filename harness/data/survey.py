@@ -18,7 +18,7 @@ from harness.data.decode import channels_of, image_header, to_size
 from harness.data.index import Index
 from harness.errors import UsageError
 
-UNPACKED = "not an image file"  # drawn, or read out of a larger file
+UNPACKED = "no file of its own"  # drawn, or read out of a larger file
 
 
 @dataclass(frozen=True)
