@@ -130,6 +130,8 @@ def test_images_that_only_look_alike_at_the_working_size_are_not_equal(place):
         fine = np.zeros((64, 64), np.uint8)
         fine[5, 5] = value // 255  # lost when the image is made small
         Image.fromarray(fine).save(root / "images" / f"{name}.png")
+    Image.fromarray(np.zeros((4, 16), np.uint8)).save(root / "images" / "02.png")
+    Image.fromarray(np.zeros((16, 4), np.uint8)).save(root / "images" / "22.png")
     found = prepare.verify("pictures", root, (), None, (plugin,), workers=1, quiet=True)
     assert found.problems == []
     assert found.entry["images with the pixels of another"] == 0

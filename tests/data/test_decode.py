@@ -154,6 +154,12 @@ def png(width: int, height: int, data: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
+def other_format() -> bytes:
+    place = io.BytesIO()
+    Image.fromarray(GREY).save(place, format="PCX")
+    return place.getvalue()
+
+
 def text_bomb() -> bytes:
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "a" * 5_000_000, zip=True)
@@ -167,6 +173,7 @@ HOSTILE = {
     "text": (lambda: b"image,label\na.png,cat\n", "cannot be decoded"),
     "html": (lambda: b"<!DOCTYPE html><title>404</title>", "cannot be decoded"),
     "a program": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be decoded"),
+    "a format that is not read": (other_format, "cannot be decoded"),
     "zeros": (lambda: bytes(4096), "cannot be decoded"),
     "a bomb of pixels": (lambda: png(60_000, 60_000, zlib.compress(bytes(9))), "cannot be decoded.*decompression bomb"),
     "a bomb of text": (text_bomb, "cannot be decoded"),

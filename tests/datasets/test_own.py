@@ -9,6 +9,7 @@ import examples
 import numpy as np
 import pytest
 from PIL import Image
+from support import REPOSITORY
 
 from harness.data.index import problems
 from harness.errors import UsageError
@@ -579,3 +580,49 @@ def test_a_split_of_many_images_takes_little_memory():
     assert 0.19 < part.mean() < 0.21
     assert np.abs(labels[part].sum(0) / labels.sum(0) - 0.2).max() < 0.02
     assert not set(patients[part]) & set(patients[~part])
+
+
+def guide() -> list[str]:
+    """Return the errors that docs/own_data.md quotes, each in one line."""
+    text = (REPOSITORY / "docs" / "own_data.md").read_text()
+    block = text[text.index("    Error: ") :].partition("\n\n")[0]
+    return [" ".join(e.split()) for e in block.split("Error: ")[1:]]
+
+
+def test_the_guide_quotes_errors_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = Path("mychests")
+    rows = [f"images/{i}.png,{'normal' if i % 2 else 'cardiomegaly'}" for i in range(12)]
+    named = Table(name="mine", classes="cardiomegaly|normal")
+
+    def table(*lines):
+        return single(root, lines)
+
+    def mistyped():
+        named.index(table("image,label", *rows[:3], "images/3.png,cardiomegly", *rows[4:]))
+
+    def semicolons():
+        named.index(table("image;label", *(r.replace(",", ";") for r in rows)))
+
+    def misplaced():
+        named.index(table("image,label", *rows[:5], "imges/a.png,normal", *rows[6:]))
+
+    def fractions():
+        named.index(table("image,label", *rows))
+
+    def dicom():
+        for label in ("cardiomegaly", "normal"):
+            image(root / label / "a.png")
+        shutil.rmtree(root / "images")
+        (root / "normal" / "x.dcm").write_bytes(b"x")
+        Folder(name="mine").index(root)
+
+    found = []
+    for make in (mistyped, semicolons, misplaced, fractions, dicom):
+        if make is fractions:
+            root.mkdir(exist_ok=True)
+            (root / "boxes.csv").write_text(f"{BOX}\nimages/0.png,cardiomegaly,0.25,0.25,1,1\n")
+        with pytest.raises(UsageError) as caught:
+            make()
+        found.append(" ".join(str(caught.value).split()))
+    assert found == guide()
