@@ -132,6 +132,13 @@ def test_a_table_of_terms_that_is_none_is_refused(tmp_path):
     assert terms(tmp_path / "nowhere") == {}
 
 
+@pytest.mark.parametrize("line", ["d", "d,free", "d,free,us,more", "c,again,us"])
+def test_a_line_of_terms_that_is_none_is_named(tmp_path, line):
+    (tmp_path / FILE).write_text(f"dataset,terms,source\nc,free,us\n{line}\n")
+    with pytest.raises(UsageError, match=r"datasets\.csv, line 3: expected the three fields of a dataset not yet named"):
+        terms(tmp_path)
+
+
 def test_a_plug_in_that_cannot_be_read_costs_its_words_alone(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text('name = "harness"\n')
     (tmp_path / "methods").mkdir()
