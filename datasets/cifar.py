@@ -223,7 +223,7 @@ class Cifar100(Tiny):
         "fine", source="Krizhevsky 2009, 3", help="coarse: the 20 superclasses of five classes each"
     )
 
-    mean: ClassVar[tuple[float, ...]] = (0.5071, 0.4865, 0.4409)  # of the training images, as commonly used; from memory
+    mean: ClassVar[tuple[float, ...]] = (0.5071, 0.4865, 0.4409)  # of its training images; from memory
     std: ClassVar[tuple[float, ...]] = (0.2673, 0.2564, 0.2762)
     folders = ("cifar-100-binary", "cifar-100-python", "cifar100", "cifar-100")
     how_to_get = (

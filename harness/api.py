@@ -20,6 +20,7 @@ _HOME = {
     "setting": "harness.config",
     "HarnessError": "harness.errors",
     "UsageError": "harness.errors",
+    "closest": "harness.errors",
     "rng_for": "harness.rng",
     "seed_for": "harness.rng",
     "Dataset": "harness.data.dataset",
@@ -28,6 +29,8 @@ _HOME = {
     "crossfit": "harness.data.index",
     "one_hot": "harness.data.index",
     "split_by_patient": "harness.data.index",
+    "stratified_part": "harness.data.index",
+    "image_header": "harness.data.decode",
     "read_image": "harness.data.decode",
     "read_members": "harness.reading",
     "read_rows": "harness.reading",
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
     from harness.attacks.fgsm import fgsm as fgsm
     from harness.config import setting as setting
     from harness.data.dataset import Dataset as Dataset
+    from harness.data.decode import image_header as image_header
     from harness.data.decode import read_image as read_image
     from harness.data.downloads import Download as Download
     from harness.data.files import against as against
@@ -75,8 +79,10 @@ if TYPE_CHECKING:
     from harness.data.index import crossfit as crossfit
     from harness.data.index import one_hot as one_hot
     from harness.data.index import split_by_patient as split_by_patient
+    from harness.data.index import stratified_part as stratified_part
     from harness.errors import HarnessError as HarnessError
     from harness.errors import UsageError as UsageError
+    from harness.errors import closest as closest
     from harness.models.activations import with_half_huber as with_half_huber
     from harness.models.classifier import Classifier as Classifier
     from harness.models.classifier import GlobalAverageLinear as GlobalAverageLinear

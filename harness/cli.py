@@ -228,9 +228,12 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
+workers_option = click.option("--workers", type=int, help="Processes that decode; default: one per core.")
+
+
 @data.command()
 @_data_options
-@click.option("--workers", type=int, help="Processes that decode; default: one per core.")
+@workers_option
 @click.option("--verify", is_flag=True, help="Afterwards decode every image again and compare.")
 @click.option("--download", "fetch", is_flag=True,
               help="First fetch the dataset's files, where it has public addresses and published sums.")  # fmt: skip
@@ -259,8 +262,13 @@ def _ask(yes: bool) -> Callable[[str], bool] | None:
 
 @data.command()
 @_data_options
+@workers_option
 def verify(as_json: bool, **options: Any) -> None:
-    """Check a dataset's files: counts, missing and corrupt images, boxes, patients, checksums."""
+    """Check a dataset's files and print its card: what it is, its parts, classes, boxes and files.
+
+    Exit status 2 where something is wrong: images that are missing, corrupt, or the same in two parts; patients on two
+    sides; boxes that leave their image.
+    """
     from harness import prepare as preparation
 
     report = preparation.verify(**options, quiet=as_json)

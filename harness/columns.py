@@ -1,8 +1,8 @@
 """Which numbers may stand beside each other: the keys of boards and columns, and of differences between results.
 
-A board holds the rows of equal dataset, dataset settings, split, size, profile and protocol version; a column those of
-equal evaluation, evaluation settings, metric, explainer and its settings, attack, variant, class, threshold,
-resolution and radius.
+A board holds the rows of equal dataset, dataset settings, split, size, profile and protocol version, on the same data
+(harness/report/boards.py); a column those of equal evaluation, evaluation settings, metric, explainer and its settings,
+attack, variant, class, threshold, resolution and radius.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ class BoardKey:
     size: int
     profile: str
     protocol_version: int
+    data: str = ""  # beginning of the data's fingerprint, where other data have the same name and settings
 
     def title(self) -> str:
-        """Return the board's name: dataset, settings, split, size, profile, and the protocol's version."""
+        """Return the board's name: dataset, settings, split, size, profile, the protocol's version, the data."""
         settings = f" ({self.dataset_settings})" if self.dataset_settings else ""
         return (
             f"{self.dataset}{settings} · {self.split} · {self.size} px · {self.profile} · "
-            f"protocol {self.protocol_version}"
+            f"protocol {self.protocol_version}" + (f" · data {self.data}" if self.data else "")
         )
 
 

@@ -75,7 +75,7 @@ def run(
         for seed in dict.fromkeys(seeds)
     ]
     for spec in specs:
-        make(spec)  # a value that is none is said before the first training, not after it
+        _ = make(spec).dataset_name  # a value that is none is said before the first training, not after it
     if dry_run:
         return DryRun([entry for spec in specs for entry in _planned(spec)])
     from harness.run import execute
@@ -119,7 +119,7 @@ def _planned(spec: RunSpec) -> list[dict[str, Any]]:
         chain.append(
             {
                 "method": plan.spec.method,
-                "dataset": plan.spec.dataset,
+                "dataset": plan.dataset_name,
                 "model": plan.model.component.name,
                 "seed": plan.spec.seed,
                 "settings": plan.settings(),

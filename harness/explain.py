@@ -26,7 +26,7 @@ from harness import device as devices
 from harness.attacks.minimal import rmse
 from harness.config import route
 from harness.console import Reporter
-from harness.data.decode import read_image, to_size
+from harness.data.decode import to_size
 from harness.errors import HarnessError, unknown
 from harness.evaluations.explained import levels, plain
 from harness.evaluations.gallery import display_levels, overlaid
@@ -118,7 +118,7 @@ def explain(
     classes: list[str] = info["classes"]
     wanted = [_number(name, classes) for name in dict.fromkeys(targets)]
     data, task = plan.data, plan.data.task
-    originals = [read_image(path, data.channels) for path in images]
+    originals = [data.decode(path) for path in images]
     pixels = np.stack([to_size(image, data.size) for image in originals])  # (N,C,S,S)
     compute = devices.resolve(device).exact()
     models = stored(plan, folder, len(classes), compute)

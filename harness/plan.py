@@ -108,6 +108,16 @@ class Plan:
         return self.dataset.made
 
     @property
+    def dataset_name(self) -> str:
+        """Return what rows call the data."""
+        return self.data.title(self.spec.dataset)
+
+    @property
+    def dataset_settings(self) -> str:
+        """Return the settings of the dataset that the user changed, as text, but for the one that is in its name."""
+        return changed(s for s in self.dataset.settings if s.name != self.data.named_by)
+
+    @property
     def dataset_spec(self) -> DatasetSpec:
         """Return what names the prepared dataset, also in other processes."""
         values = tuple(sorted((s.name, s.value) for s in self.dataset.settings))

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.config import build, route
+from harness.card import Card, card
+from harness.chosen import Chosen, choose
 from harness.console import Reporter, rated
 from harness.data import cache
-from harness.data.dataset import Dataset
-from harness.data.downloads import Download, Fetcher
-from harness.data.index import SPLITS, Index, patients_on_two_sides, problems, unlabelled_boxes
-from harness.data.roots import find_root, new_root
+from harness.data.index import SPLITS, Index, check, patients_on_two_sides, problems, unlabelled_boxes
+from harness.data.survey import Survey, duplicates, survey
 from harness.errors import UsageError
-from harness.plugins import Component, catalogue, checkout_folder
-from harness.report.datasets import terms
+from harness.fetch import Ask, download
 
-MB = 10**6  # bytes
-
-Ask = Callable[[str], bool]  # what is offered, on what terms -> whether it is accepted
+ON_CARD = ("dataset", "images", "patients", "manifest sha256", "positives", "notes", "card")  # of the entry of verify
+NAMED = 3  # of equal images
 
 
 @dataclass(frozen=True)
@@ -34,12 +30,13 @@ class Report:
 
     entry: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+    card: Card | None = None
 
     def text(self) -> str:
-        """Return the report for a person."""
-        lines = []
+        """Return the report for a person: the card, where there is one, in place of what it says as well."""
+        lines = [self.card.text(), ""] if self.card else []
         for name, value in self.entry.items():
-            if name == "problems":
+            if name == "problems" or (self.card and name in ON_CARD):
                 continue
             if isinstance(value, dict):
                 lines.append(f"{name}:")
@@ -55,104 +52,6 @@ class Report:
 
 def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A dataset as named on the command line."""
-
-    component: Component
-    dataset: Dataset
-    spec: cache.DatasetSpec
-    root: Path
-
-
-def choose(dataset: str, root: Path | None, sets: Sequence[str], size: int | None, plugins: Sequence[str]) -> Chosen:
-    """Resolve a dataset's name, settings and root."""
-    component, made, spec = _named(dataset, sets, size, plugins)
-    return Chosen(component, made, spec, find_root(made, dataset, root))
-
-
-def _named(
-    dataset: str, sets: Sequence[str], size: int | None, plugins: Sequence[str]
-) -> tuple[Component, Dataset, cache.DatasetSpec]:
-    found = catalogue(plugins)
-    component = found.find("dataset", dataset)
-    thing = component.load()
-    assignments = [*sets, *([f"{dataset}.size={size}"] if size else [])]
-    made, settings = build(thing, f"dataset {dataset}", ("--set", route(assignments, {dataset: thing})[dataset]))
-    spec = cache.DatasetSpec(dataset, tuple(sorted((s.name, s.value) for s in settings)), found.paths)
-    return component, made, spec
-
-
-def download(
-    dataset: str,
-    root: Path | None,
-    sets: Sequence[str],
-    size: int | None,
-    plugins: Sequence[str],
-    *,
-    ask: Ask | None,
-    quiet: bool = False,
-) -> list[str]:
-    """Fetch what is missing of a dataset from its public addresses; return the names of the files that were fetched.
-
-    `ask` is given the files and the terms of use, and says whether they are accepted; None: nobody can be asked.
-    A dataset whose table can be made of what is there is complete: nothing is fetched.
-    """
-    _, made, spec = _named(dataset, sets, size, plugins)
-    if not made.needs_root or _complete(made, spec, root):
-        return []
-    if not made.downloads:
-        raise UsageError(
-            f"{dataset}: nothing of it can be fetched by --download: expected a public address and a published sum, it "
-            f"has none (registration, say). Get it by hand.\n{made.how_to_get}"
-        )
-    folder = new_root(made, dataset, root)
-    reporter = Reporter(quiet=quiet)
-    tasks = ExitStack()
-    updates: dict[str, Callable[[int, int], None]] = {}
-
-    def progress(file: str, done: int, of: int) -> None:
-        if file not in updates:
-            tasks.close()
-            updates[file] = rated(tasks.enter_context(reporter.task(f"fetch {file}, MB")), "MB")
-        updates[file](done // MB, of // MB)
-
-    fetcher = Fetcher(folder, made.how_to_get, progress)
-    missing = fetcher.missing(made.downloads)
-    if not missing:
-        return []
-    offer = _offer(dataset, made, missing, folder)
-    if ask is None:
-        raise UsageError(
-            f"{offer}\nNobody can be asked whether to go on: expected a terminal, or --yes. Give --yes to accept."
-        )
-    if not ask(offer):
-        raise UsageError(f"{dataset}: nothing was fetched: expected yes. Give the command again to accept the terms.")
-    with tasks:
-        return fetcher.fetch(made.downloads)
-
-
-def _complete(made: Dataset, spec: cache.DatasetSpec, root: Path | None) -> bool:
-    """Return whether the dataset lies somewhere in full: whether its table can be made."""
-    try:
-        cache.read_index(spec, find_root(made, spec.name, root))
-    except UsageError:
-        return False
-    return True
-
-
-def _offer(dataset: str, made: Dataset, missing: Sequence[Download], folder: Path) -> str:
-    """Return what would be fetched, from where, and on what terms."""
-    hosts = sorted({urlsplit(d.address).netloc for d in missing})
-    sizes = [d.size for d in missing if d.size is not None]
-    known = f", {sum(sizes) / 1e9:.2f} GB" + ("" if len(sizes) == len(missing) else " and more") if sizes else ""
-    place = checkout_folder("reports")
-    stated = terms(place).get(dataset, {}) if place else {}
-    said = f"{stated['terms']} (source: {stated['terms_source']})" if stated else "not stated"
-    lines = [f"{dataset}: {len(missing)} files{known}, from {', '.join(hosts)} into {folder}", f"Terms of use: {said}"]
-    return "\n".join(lines + [made.not_downloaded] * bool(made.not_downloaded))
 
 
 def describe(index: Index) -> dict[str, Any]:
@@ -175,6 +74,11 @@ def describe(index: Index) -> dict[str, Any]:
     }
 
 
+def _positive(workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: expected at least 1.")
+
+
 def prepare(
     dataset: str,
     root: Path | None,
@@ -193,8 +97,7 @@ def prepare(
     With `fetch`, its files are downloaded first where they are missing (`ask` as in `download`); with `verify`, every
     image is decoded again and compared.
     """
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: expected at least 1.")
+    _positive(workers)
     fetched = download(dataset, root, sets, size, plugins, ask=ask, quiet=quiet) if fetch else []
     chosen = choose(dataset, root, sets, size, plugins)
     reporter = Reporter(quiet=quiet)
@@ -227,18 +130,51 @@ def verify(
     size: int | None,
     plugins: Sequence[str],
     *,
+    workers: int | None = None,
     quiet: bool = False,
 ) -> Report:
-    """Check a dataset's files without building anything: index, images, boxes, patients, checksums."""
+    """Check a dataset's files without building anything: index, images, duplicates, boxes, patients, checksums."""
+    _positive(workers)
     chosen = choose(dataset, root, sets, size, plugins)
     index = cache.read_index(chosen.spec, chosen.root)
-    found = problems(index, chosen.dataset.task, chosen.dataset.splits)
-    stray = unlabelled_boxes(index)
+    data, found = chosen.dataset, problems(index, chosen.dataset.task, chosen.dataset.splits)
     with Reporter(quiet=quiet).task(f"read {dataset}") as update:
-        broken = cache.unreadable(chosen.spec, chosen.root, index, progress=lambda done, of: update(done, of, ""))
-    entry = {"dataset": dataset, "root": str(chosen.root)} | describe(index)
-    entry["boxes whose class is not among the image's labels"] = len(stray)
-    entry["missing or corrupt images"] = broken
-    entry["checksums"] = chosen.dataset.checksums(chosen.root)
-    found += [f"{len(broken)} images are missing or corrupt, the first: {broken[0]}"] if broken else []
-    return Report(entry | {"problems": found}, found)
+        seen = survey(chosen.spec, chosen.root, index, workers=workers, progress=rated(update))
+    fingerprint = "" if found else _fingerprint(chosen, index, seen)
+    shown = card(data.title(dataset), chosen.component, data, index, seen, fingerprint)
+    same = duplicates(index, seen)
+    entry = {"dataset": dataset, "root": str(chosen.root)} | describe(index) | {"card": shown.entry}
+    entry["boxes whose class is not among the image's labels"] = len(unlabelled_boxes(index))
+    entry["missing or corrupt images"] = seen.broken
+    entry["images with the pixels of another"] = same.repeated
+    within = [g for g in same.groups if not any(g is other for other in same.apart)]
+    entry["the same pixels in the same part"] = [_names(index, group) for group in within]
+    entry["the same pixels in different parts"] = [_names(index, group) for group in same.apart]
+    entry["the same pixels with different labels"] = [_names(index, group) for group in same.mislabelled]
+    entry["checksums"] = data.checksums(chosen.root)
+    found += [f"{len(seen.broken)} images are missing or corrupt, the first: {seen.broken[0]}"] if seen.broken else []
+    if same.apart:
+        found.append(
+            f"{len(same.apart)} groups of images have the same pixels and are in different parts, the first: "
+            f"{_names(index, same.apart[0])}. Leave one of each, or put them into the same part"
+        )
+    return Report(entry | {"problems": found}, found, shown)
+
+
+def _fingerprint(chosen: Chosen, index: Index, seen: Survey) -> str:
+    """Return the fingerprint that prepare would give; "" where it would give none."""
+    data, kept = chosen.dataset, seen.readable
+    if not (kept.all() or data.skip_corrupt):
+        return ""
+    sound = check(cache.leave_out(index, kept), chosen.spec.name, data.task, data.splits)
+    return data.fingerprint(sound, seen.working[kept])
+
+
+def _names(index: Index, group: NDArray[np.int64]) -> str:
+    """Return a group of images as text, each with the parts it is in; of many the first, and one of another part."""
+    rows = index.samples.iloc[group]
+    parts = rows.loc[:, list(index.split_columns)].to_numpy(str)  # (n,folds)
+    others = np.flatnonzero((parts != parts[0]).any(1))
+    chosen = sorted({*range(min(len(rows), NAMED)), *others[:1].tolist()})
+    names = [f"{rows['id'].iloc[i]} ({', '.join(dict.fromkeys(parts[i]))})" for i in chosen]
+    return " = ".join(names) + (f" and {len(rows) - len(chosen):,} more" if len(rows) > len(chosen) else "")

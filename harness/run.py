@@ -72,7 +72,7 @@ def _execute(plan: Plan, prepared: Prepared, compute: Compute, reporter: Reporte
             f"{weights.network}: the cross-fitted split needs {prepared.index.folds} models, each without the patients "
             "it is scored on; one file of weights is one model. Use the official split."
         )
-    folder = RunFolder(spec.runs_dir / name_of(spec.method, spec.dataset, spec.seed, key))
+    folder = RunFolder(spec.runs_dir / name_of(spec.method, plan.dataset_name, spec.seed, key))
     work = Work(plan, prepared, compute, folder, key, reporter)
     with folder.lock(), _status(folder):
         if spec.existing == "redo":
@@ -163,8 +163,8 @@ def describe(work: Work, start_from: str | None) -> dict[str, Any]:
         "classes": list(index.classes),
         "task": plan.data.task.name,
         "dataset": {
-            "name": plan.spec.dataset,
-            "settings": plan.dataset.changed,
+            "name": plan.dataset_name,
+            "settings": plan.dataset_settings,
             "size": plan.data.size,
             "fingerprint": prepared.fingerprint,
             "counts": {s: len(p) for s, p in splits.items()},
@@ -305,8 +305,8 @@ def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scor
         "run_id": work.folder.run_id,
         "evaluation": part.component.name,
         "evaluation_key": key,
-        "dataset": spec.dataset,
-        "dataset_settings": plan.dataset.changed,
+        "dataset": plan.dataset_name,
+        "dataset_settings": plan.dataset_settings,
         "split": "cross_fitted" if work.prepared.index.crossfitted else "test",
         "size": plan.data.size,
         "profile": spec.profile,

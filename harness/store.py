@@ -47,12 +47,12 @@ def key_of(inputs: Mapping[str, Any]) -> str:
 
 
 def name_of(method: str, dataset: str, seed: int, key: str) -> str:
-    """Return the id of a run, which is the name of its folder; a method's colons and slashes become hyphens.
+    """Return the id of a run, which is the name of its folder; colons and slashes become hyphens.
 
     >>> name_of("zoo:torchvision/resnet50", "imagenet", 0, "0a1b")
     'zoo-torchvision-resnet50-imagenet-s0-0a1b'
     """
-    return f"{re.sub(r'[:/]+', '-', method)}-{dataset}-s{seed}-{key}"
+    return f"{re.sub(r'[:/]+', '-', f'{method}-{dataset}')}-s{seed}-{key}"
 
 
 @contextmanager

@@ -1,14 +1,21 @@
 """`harness data prepare` and `data verify`: what they count, what they find, and that they share the decoding."""
 
+import json
+import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
+import examples
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from harness import prepare
 from harness.data import cache
+from harness.data.index import Index
+from harness.data.survey import Survey, duplicates
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -96,4 +103,110 @@ def test_all_of_them_decode_with_as_many_processes_as_asked_for(place, monkeypat
     monkeypatch.setattr(cache, "_parallel", parallel)
     prepare.prepare("pictures", root, (), None, (plugin,), workers=3, verify=True, quiet=True)
     prepare.verify("pictures", root, (), None, (plugin,), quiet=True)
-    assert asked == [("_fill", 6, 3), ("_read_again", 6, 3), ("_read_again", 6, None)]
+    assert asked == [("_fill", 6, 3), ("_read_again", 6, 3), ("_look", 6, None)]
+
+
+def test_equal_images_in_different_parts_are_a_problem_and_named(place):
+    plugin, root = place
+    for copy, of in (("20", "01"), ("06", "05"), ("22", "21")):  # train and test; train alone; test alone
+        shutil.copyfile(root / "images" / f"{of}.png", root / "images" / f"{copy}.png")
+    Image.open(root / "images" / "20.png").convert("RGBA").save(root / "images" / "20.png")  # other bytes, same pixels
+    found = prepare.verify("pictures", root, (), None, (plugin,), workers=1, quiet=True)
+    (problem,) = found.problems
+    assert problem.startswith(
+        "1 groups of images have the same pixels and are in different parts, the first: 01.png (train) = 20.png (test)"
+    )
+    assert found.entry["images with the pixels of another"] == 3
+    assert found.entry["the same pixels in the same part"] == ["05.png (train) = 06.png (train)",
+                                                               "21.png (test) = 22.png (test)"]  # fmt: skip
+    assert found.entry["the same pixels with different labels"] == [
+        "01.png (train) = 20.png (test)", "05.png (train) = 06.png (train)", "21.png (test) = 22.png (test)",
+    ]  # fmt: skip
+
+
+def test_images_that_only_look_alike_at_the_working_size_are_not_equal(place):
+    plugin, root = place
+    for name, value in (("01", 0), ("20", 255)):
+        fine = np.zeros((64, 64), np.uint8)
+        fine[5, 5] = value // 255  # lost when the image is made small
+        Image.fromarray(fine).save(root / "images" / f"{name}.png")
+    Image.fromarray(np.zeros((4, 16), np.uint8)).save(root / "images" / "02.png")
+    Image.fromarray(np.zeros((16, 4), np.uint8)).save(root / "images" / "22.png")
+    found = prepare.verify("pictures", root, (), None, (plugin,), workers=1, quiet=True)
+    assert found.problems == []
+    assert found.entry["images with the pixels of another"] == 0
+
+
+def test_of_many_equal_images_three_are_named_and_one_of_another_part(place):
+    plugin, root = place
+    for i in range(1, 18):
+        shutil.copyfile(root / "images" / "00.png", root / "images" / f"{i:02d}.png")
+    found = prepare.verify("pictures", root, (), None, (plugin,), workers=1, quiet=True)
+    assert found.entry["the same pixels in different parts"] == [
+        "00.png (train) = 01.png (train) = 02.png (train) = 12.png (validation) and 14 more"
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_card_says_what_the_data_are(place, workers):
+    plugin, root = place
+    Image.fromarray(np.zeros((10, 30), np.uint8)).save(root / "images" / "23.png")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(root / "images" / "22.png")
+    found = prepare.verify("pictures", root, (), None, (plugin,), workers=workers, quiet=True)
+    made = cache.open_cache(
+        Path(prepare.prepare("pictures", root, (), None, (plugin,), workers=1, quiet=True).entry["cache"])
+    )
+    card = found.entry["card"]
+    assert card["fingerprint"] == made.fingerprint
+    assert card["manifest sha256"] == made.manifest_sha256
+    assert card["parts"]["test"] == {"images": 8, "patients": 4}
+    assert card["classes"]["third"] == {"positives": {"train": 4, "validation": 2, "test": 2}, "boxes": 0,
+                                        "median box area": None}  # fmt: skip
+    assert card["files"] == {"PNG L": 23, "PNG RGB": 1}
+    assert (card["width"], card["height"]) == ({"min": 8, "median": 8, "max": 30}, {"min": 8, "median": 8, "max": 10})
+    assert card["terms"] == "not stated"
+    text = found.text()
+    assert "pictures: Pictures of a folder, two of each patient." in text
+    assert re.search(r"even +6 \(50\.0%\) +2 \(50\.0%\) +4 \(50\.0%\)", text)
+    assert re.search(r"width +8 px, from 8 to 30", text)
+    assert text.endswith("No problems found.")
+    assert json.loads(json.dumps(found.entry)) == found.entry
+
+
+def test_a_fingerprint_is_given_only_where_prepare_would_give_one(place):
+    plugin, root = place
+    (root / "images" / "13.png").write_bytes(b"junk")
+    found = prepare.verify("pictures", root, (), None, (plugin,), workers=1, quiet=True)
+    assert found.entry["card"]["fingerprint"].startswith("none: ")
+    skipping = prepare.verify("pictures", root, ("skip_corrupt=true",), None, (plugin,), workers=1, quiet=True)
+    made = prepare.prepare("pictures", root, ("skip_corrupt=true",), None, (plugin,), workers=1, quiet=True)
+    assert skipping.entry["card"]["fingerprint"] == made.entry["fingerprint"]
+
+
+def test_boxes_of_a_class_are_counted_with_their_median_area(tmp_path, harness):
+    code, out, _ = harness("data", "verify", "folder", "--root", examples.folder(tmp_path), "--set", "name=mine", "--json",
+                           "--workers", "1")  # fmt: skip
+    assert code == 0
+    card = json.loads(out)["card"]
+    assert card["name"] == "folder:mine"
+    assert card["terms"].startswith("Yours: ")
+    assert card["classes"]["effusion"]["boxes"] == 8
+    assert card["classes"]["effusion"]["median box area"] == round(30 * 12 / (40 * 32), 6)
+    assert "0.2 of each class for tests" in card["split"]
+
+
+def test_equal_images_among_very_many_are_found_in_little_memory():
+    n = 300_000
+    rng = np.random.default_rng(0)
+    content = rng.integers(0, 256, (n, 16), np.uint8)
+    content[[5, 250_000]] = content[7]
+    samples = pd.DataFrame({"split": np.where(np.arange(n) < 200_000, "train", "test")})
+    index = Index(samples, np.zeros((n, 1), np.uint8), ("a",))
+    seen = Survey([], np.ones(n, bool), content, content, np.zeros((n, 2), np.int32), {})
+    tracemalloc.start()
+    found = duplicates(index, seen)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [g.tolist() for g in found.groups] == [[5, 7, 250_000]] == [g.tolist() for g in found.apart]
+    assert (found.repeated, found.mislabelled) == (2, [])
+    assert peak < 200 * n

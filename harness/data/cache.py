@@ -31,7 +31,7 @@ from harness.data.decode import channels_of, to_size
 from harness.data.index import Index, check
 from harness.data.roots import cache_home
 from harness.data.unfinished import DIGEST, READ, Unfinished
-from harness.data.workers import parallel as _parallel
+from harness.data.workers import parallel
 from harness.errors import UsageError
 from harness.plugins import catalogue
 from harness.store import key_of, read_json, write_bytes, write_json, writing
@@ -166,12 +166,12 @@ def _unread(row: dict[str, Any], error: OSError) -> UsageError:
     return UsageError(f"{row['id']}: its file cannot be read ({error}). Fetch it again.")
 
 
-def _chunk_size(dataset: Dataset) -> int:
+def chunk_size(dataset: Dataset) -> int:
     """Return how many images are read between two marks of progress."""
     return max(CHUNK_IMAGES, CHUNK_BYTES // (dataset.channels * dataset.size**2))
 
 
-def _rows(index: Index, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
+def rows_of(index: Index, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Return the rows of one chunk as `Dataset.read` takes them."""
     chunk = index.samples.iloc[positions]
     names = list(map(str, chunk.columns))
@@ -196,7 +196,8 @@ def _fill(spec: DatasetSpec, root: Path, images: Path, positions: list[int], row
     return positions, digests, left_out
 
 
-def _leave_out(index: Index, kept: NDArray[np.bool_]) -> Index:
+def leave_out(index: Index, kept: NDArray[np.bool_]) -> Index:
+    """Return the index without the samples that are not `kept` (N,), nor their boxes and shortcuts."""
     ids = list(index.samples["id"].to_numpy()[kept])
     return dataclasses.replace(
         index,
@@ -280,14 +281,14 @@ def _build(
     _room(spec.name, work, shape, twice=dataset.skip_corrupt)
     cache = unfinished.begin(work, shape)
     left_out: list[str] = []
-    size = _chunk_size(dataset)
+    size = chunk_size(dataset)
     parts = (start + np.flatnonzero(cache.state[start : start + size] != READ) for start in range(0, len(index), size))
     chunks = [part for part in parts if len(part)]
-    jobs = ((spec, root, cache.images, part.tolist(), _rows(index, part), dataset.skip_corrupt) for part in chunks)
+    jobs = ((spec, root, cache.images, part.tolist(), rows_of(index, part), dataset.skip_corrupt) for part in chunks)
     if progress:
         progress(cache.done, len(index))
     try:
-        for positions, digests, problems in _parallel(_fill, jobs, len(chunks), workers, spec.name):
+        for positions, digests, problems in parallel(_fill, jobs, len(chunks), workers, spec.name):
             cache.record(positions, digests, [position for position, _ in problems])
             left_out += [problem for _, problem in problems]
             if progress:
@@ -351,7 +352,7 @@ def _finish(cache: Unfinished, dataset: Dataset, index: Index, left_out: Sequenc
     if kept.all():
         (work / "kept.npy").unlink(missing_ok=True)  # of an earlier attempt, when files were broken that are not now
     else:
-        index = check(_leave_out(index, kept), name, dataset.task, dataset.splits)
+        index = check(leave_out(index, kept), name, dataset.task, dataset.splits)
         written[0] = _copy_kept(cache.images, kept, size).name
     with (work / "labels.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, unfinished.header(index.labels.shape))
@@ -386,32 +387,32 @@ def _publish(work: Path, folder: Path) -> None:
 
 
 def _read_again(
-    spec: DatasetSpec, root: Path, images: Path | None, start: int, rows: list[dict[str, Any]]
+    spec: DatasetSpec, root: Path, images: Path, start: int, rows: list[dict[str, Any]]
 ) -> tuple[int, list[tuple[int, str]]]:
     """Decode one chunk (in a worker process); return its length and the positions of bad images with what is wrong.
 
-    That is what `Dataset.read` says, or that the image is not the one in the file `images`, where there is one.
+    That is what `Dataset.read` says, or that the image is not the one in the file `images`.
     """
-    known = np.load(images, mmap_mode="r") if images else None
+    known = np.load(images, mmap_mode="r")
     found: list[tuple[int, str]] = []
     for position, (image, problem) in enumerate(_decode(spec.make(), rows, root, True), start):
         if image is None:
             found.append((position, problem))
-        elif known is not None and not np.array_equal(image, known[position]):
+        elif not np.array_equal(image, known[position]):
             found.append((position, "differs from the cache"))
     return len(rows), found
 
 
 def _bad_images(
-    spec: DatasetSpec, root: Path, index: Index, images: Path | None, workers: int | None, progress: Progress | None
+    spec: DatasetSpec, root: Path, index: Index, images: Path, workers: int | None, progress: Progress | None
 ) -> list[tuple[int, str]]:
     """Return position and problem of every image that `_read_again` finds bad, in table order."""
-    size = _chunk_size(spec.make())
+    size = chunk_size(spec.make())
     starts = range(0, len(index), size)
     chunks = (np.arange(s, min(s + size, len(index))) for s in starts)
-    jobs = ((spec, root, images, int(chunk[0]), _rows(index, chunk)) for chunk in chunks)
+    jobs = ((spec, root, images, int(chunk[0]), rows_of(index, chunk)) for chunk in chunks)
     done, bad = 0, []
-    for count, found in _parallel(_read_again, jobs, len(starts), workers, spec.name):
+    for count, found in parallel(_read_again, jobs, len(starts), workers, spec.name):
         done += count
         bad += found
         if progress:
@@ -426,10 +427,3 @@ def verify_pixels(
     bad = _bad_images(spec, root, prepared.index, prepared.folder / "images.npy", workers, progress)
     ids = prepared.index.samples["id"]
     return [str(ids.iloc[position]) for position, _ in bad]
-
-
-def unreadable(
-    spec: DatasetSpec, root: Path, index: Index, *, workers: int | None = None, progress: Progress | None = None
-) -> list[str]:
-    """Decode every image; return what is wrong with those that cannot be read, in table order."""
-    return [problem for _, problem in _bad_images(spec, root, index, None, workers, progress)]

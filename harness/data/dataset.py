@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from harness.config import setting
 from harness.data.decode import read_image
 from harness.data.downloads import Download
 from harness.data.index import SPLITS, Index
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.tasks import Task
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 class Dataset:
     """A named dataset: frozen settings, what its labels mean, and an index of its samples.
 
-    A subclass gives the class variables and `index`; `read` only where the files are not plain images.
+    A subclass gives the class variables and `index`; `read` only where the files are not plain images. What depends on
+    its settings is a setting or a property of the same name there, but for `default_model`, `schedule` and
+    `continuation`, which are asked of the class.
     """
 
     size: int = setting(224, unit="px", source="ours", help="side of the square image the model sees")
@@ -44,7 +48,24 @@ class Dataset:
     how_to_get: ClassVar[str] = ""  # the exact steps, shown when the root is not found
     downloads: ClassVar[tuple[Download, ...]] = ()  # for `data prepare --download`: what needs no registration
     not_downloaded: ClassVar[str] = ""  # what is needed besides, in a sentence
+    named_by: ClassVar[str] = ""  # the setting by which a user's own data are told from another's, a part of their name
+    split_rule: ClassVar[str] = ""  # how the parts were made, in a sentence
     smoke: ClassVar[dict[str, object]] = {}  # settings of the conformance suite
+
+    def title(self, name: str) -> str:
+        """Return what rows call these data: the registered name, and a user's own name for own data (`folder:mine`).
+
+        Raises `UsageError` where there should be a name and is none, or one that no file could have.
+        """
+        if not self.named_by:
+            return name
+        own = str(getattr(self, self.named_by))
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", own):
+            raise UsageError(
+                f"{name}: expected a name of these data, by which boards tell them from another {name}; got "
+                f"{own!r:.60}. Give --set {name}.{self.named_by}=NAME: letters, digits, - . and _, 40 at most."
+            )
+        return f"{name}:{own}"
 
     def index(self, root: Path) -> Index:
         """Return the table of samples. Raise `UsageError` for missing, truncated or unexpected files."""
@@ -52,7 +73,11 @@ class Dataset:
 
     def read(self, row: Mapping[str, Any], root: Path) -> NDArray[np.uint8]:
         """Return one image, (H,W) or (H,W,3) uint8, for one row of the index. Called once, at prepare."""
-        return read_image(root / row["path"], self.channels)
+        return self.decode(root / row["path"])
+
+    def decode(self, path: Path) -> NDArray[np.uint8]:
+        """Return an image file as these data are read: also a user's, that `harness explain` is given."""
+        return read_image(path, self.channels)
 
     def found_at(self, root: Path) -> bool:
         """Return whether `root` looks like this dataset's own folder."""

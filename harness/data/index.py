@@ -285,6 +285,31 @@ def split_by_patient(patients: pd.Series, *, share: float, seed: int) -> NDArray
     return chosen[member]
 
 
+def stratified_part(patients: pd.Series, labels: NDArray[np.uint8], *, share: float, seed: int) -> NDArray[np.bool_]:
+    """Return which samples fall into a held-out part of about `share` of every class, whole patients only, (N,) bool.
+
+    The class with the fewest positives goes first. Of its patients without a place, in a seeded order, those are held
+    out whose positives still fit into the share of the class; where that is none of them, and it has two or more, the
+    one with the fewest. The others stay. Patients without any positive follow, by their images.
+    """
+    names, member = np.unique(patients.to_numpy(str), return_inverse=True)
+    sizes = np.bincount(member)
+    positives = np.zeros((len(names), labels.shape[1]), np.int64)
+    np.add.at(positives, member, labels)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    part = np.full(len(names), -1, np.int8)  # no place yet; 0 stays, 1 is held out
+    for c in [*np.argsort(labels.sum(0), kind="stable"), -1]:
+        count = sizes if c < 0 else positives[:, c]
+        room = round(share * int(count.sum())) - int(count[part == 1].sum())
+        waiting = shuffled[(part[shuffled] < 0) & (count[shuffled] > 0)]
+        for patient in waiting:
+            part[patient] = count[patient] <= room
+            room -= count[patient] * part[patient]
+        if c >= 0 and len(waiting) and not count[part == 1].any() and (count[part == 0] > 0).sum() > 1:
+            part[waiting[np.argmin(count[waiting])]] = 1
+    return part[member] == 1
+
+
 def crossfit(
     patients: pd.Series, labels: NDArray[np.uint8], *, share: float, seed: int, folds: int = 5
 ) -> pd.DataFrame:

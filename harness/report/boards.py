@@ -1,6 +1,7 @@
 """Boards: which numbers may stand beside each other, as lines (runs) and columns (metrics).
 
-Only cells of one column of one board are ever ranked together (protocol.md, 0).
+Only cells of one column of one board are ever ranked together (protocol.md, 0). A board holds runs on the same data:
+where several fingerprints have one name and the same settings, each has a board of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ FINISHED = "complete"
 OF_EACH_MODEL = ("insertion_deletion", "infidelity", "alignment")
 HEADLINE = 4  # columns of each evaluation and explainer that are shown before anyone asks for more
 DIGITS = 3
+SHOWN = 12  # digits of a fingerprint in a board's title
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,14 @@ def boards(results: Sequence[Result], *, every_class: bool = False) -> list[Boar
     lines: dict[BoardKey, dict[str, dict[ColumnKey, Cell]]] = {}
     references: dict[BoardKey, dict[str, dict[ColumnKey, Cell]]] = {}
     by_id = {r.run_id: r for r in sorted(results, key=lambda r: r.run_id) if status(r) == FINISHED}
+    several = _on_other_data(by_id.values())
     for run_id, result in by_id.items():
         for stage in newest(result.stages):
             for row in stage.rows:
                 if not every_class and not (row.class_name in SUMMARY_CLASSES or _plain(column_key(row))):
                     continue
                 key, cell = board_key(row), Cell(row, stage)
+                key = replace(key, data=_data(result)) if key in several else key
                 if is_reference(stage):  # needs no model, so the first run speaks for all
                     if stage.info.get("evaluation") in OF_EACH_MODEL:
                         continue
@@ -145,6 +149,26 @@ def boards(results: Sequence[Result], *, every_class: bool = False) -> list[Boar
         own = {run: {k: cell for k, cell in cells.items() if k in kept} for run, cells in lines[key].items()}
         found.append(Board(key, columns, _sorted({r: c for r, c in own.items() if c}, by_id), references.get(key, {})))
     return found
+
+
+def own_key(key: BoardKey, result: Result, found: Iterable[Board]) -> BoardKey:
+    """Return the key of the board that a run's rows of `key` stand on: they may share it with other data."""
+    mine = (b.key for b in found if replace(b.key, data="") == key and any(x.result is result for x in b.lines))
+    return next(mine, key)
+
+
+def _data(result: Result) -> str:
+    return str((result.info.get("dataset") or {}).get("fingerprint") or "")[:SHOWN] or "not known"
+
+
+def _on_other_data(results: Iterable[Result]) -> set[BoardKey]:
+    """Return the keys whose rows are of several data: a folder that grew, or two of one name. They are never ranked."""
+    found: dict[BoardKey, set[str]] = {}
+    for result in results:
+        if (result.info.get("dataset") or {}).get("fingerprint"):
+            for key in {board_key(row) for stage in result.stages for row in stage.rows}:
+                found.setdefault(key, set()).add(_data(result))
+    return {key for key, data in found.items() if len(data) > 1}
 
 
 def _plain(key: ColumnKey) -> bool:

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError
 from harness.record import Result
 from harness.report import gallery
 from harness.report.boards import Board
 from harness.report.names import chart_text
 from harness.report.registered import Registered, doc, spoken, text
 from harness.report.runpage import setting_of, text_of
+from harness.terms import NOT_STATED, registered
 
-FILE = "datasets.csv"
-COLUMNS = ("dataset", "terms", "source")
-NOT_STATED = "not stated"
 CLASSES_LISTED = 40  # classes that a chart and a table hold; of more, those with most images
 EXAMPLES = 8  # pictures at most
 SPLITS = ("train", "validation", "test")
-
-
-def terms(folder: Path) -> dict[str, dict[str, str]]:
-    """Return dataset -> its terms of use and where they are said, from the report's folder; {} without the file.
-
-    Raises `UsageError` for a file that is not a table of these columns.
-    """
-    path = folder / FILE
-    if not path.exists():
-        return {}
-    with path.open(newline="", encoding="utf-8") as lines:
-        reader = csv.DictReader(lines, strict=True)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UsageError(f"{path}: expected the columns {', '.join(COLUMNS)}. Mend the line, or restore the file.")
-        return {row["dataset"]: {"terms": row["terms"], "terms_source": row["source"]} for row in reader}
 
 
 def name_of(result: Result) -> str:
@@ -51,8 +31,8 @@ def names_of(results: Sequence[Result]) -> list[str]:
 
 def described(name: str, known: Registered, stated: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return what is said of a dataset: summary, more of it, source, how to get it, terms and where they are said."""
-    component = known.get("dataset", name)
-    own = stated.get(name, {"terms": "", "terms_source": ""})
+    component = known.get("dataset", registered(name))
+    own = stated.get(registered(name), {"terms": "", "terms_source": ""})
     if component is None:
         return {"summary": "", "more": "", "source": "", "how_to_get": "", **own, "terms": own["terms"] or NOT_STATED}
     said = text(component, "terms")
@@ -169,7 +149,7 @@ def _settings(name: str, results: Sequence[Result]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for r in results:
         for s in r.info.get("settings") or ():
-            if s.get("component") == f"dataset {name}":
+            if s.get("component") == f"dataset {registered(name)}":
                 own = setting_of(s)
                 kept = found.setdefault(own["name"], {**own, "values": []})
                 if own["value"] not in kept["values"]:
@@ -195,7 +175,8 @@ def index(
 ) -> list[dict[str, Any]]:
     """Return a line per dataset: those with runs, then those that are registered and have none here."""
     names = names_of(results)
-    idle = [c.name for c in known.found.of("dataset") if c.name not in names]
+    used = {registered(name) for name in names}
+    idle = [c.name for c in known.found.of("dataset") if c.name not in used]
     lines = []
     for name in (*names, *idle):
         mine = [r for r in results if name_of(r) == name]

@@ -19,7 +19,7 @@ from harness.plugins import checkout_folder
 from harness.record import Result, load_all
 from harness.report import around, datasets, gallery, literature, methods, runpage, under_attack, versus
 from harness.report.apart import ALPHA
-from harness.report.boards import Board, boards
+from harness.report.boards import Board, boards, own_key
 from harness.report.figures import (
     adversarial_explanations,
     classes,
@@ -40,6 +40,7 @@ from harness.report.unfinished import unfinished
 from harness.rows import INVALID, NOTES, PROTOCOL_VERSION
 from harness.stats import RESAMPLES
 from harness.store import write_bytes, writing
+from harness.terms import terms
 from harness.visible import visible, visible_json
 
 MARKER = ".harness-report"  # says that this folder may be rewritten
@@ -142,14 +143,17 @@ def build(
     neighbours = gallery.Neighbours.of(results)
     for result in results:
         context = _page(result, neighbours, pictures, siblings)
-        context["boards"] = [{"title": k.title(), "figures": figures.get(k, [])} for k in context["boards"]]
+        context["boards"] = [
+            {"title": k.title(), "figures": figures.get(k, [])}
+            for k in (own_key(key, result, drawn.values()) for key in context["boards"])
+        ]
         context["method_page"] = f"../methods/{method_stems[m]}.html" if (m := methods.name_of(result)) else ""
         context["dataset_page"] = f"../datasets/{dataset_stems[d]}.html" if (d := datasets.name_of(result)) else ""
         context["address"] = quote(result.run_id, errors="replace")
         context["comparable"] = any(len(b.lines) > 1 for b in shown for x in b.lines if x.result is result)
         render("run.html.j2", f"runs/{stems[result.run_id]}.html", root="../", **context)
     known = Registered.here()
-    for name, context in around.pages(results, shown, known, datasets.terms(folder), pictures, stems, figures).items():
+    for name, context in around.pages(results, shown, known, terms(folder), pictures, stems, figures).items():
         render(f"{context.pop('template')}.html.j2", name, root="../" * name.count("/"), **context)
     attacks = under_attack.page(attacked)
     render("under_attack.html.j2", "robustness.html", root="", **attacks)

@@ -275,10 +275,10 @@ def _published(board: Board, system: Beside, sources: dict[str, int]) -> dict[st
 
 def _dataset(board: Board) -> dict[str, Any]:
     described = [line.result.info.get("dataset") or {} for line in board.lines]
-    prints = sorted({str(d["fingerprint"]) for d in described if d.get("fingerprint")})
+    data = next((str(d["fingerprint"]) for d in described if d.get("fingerprint")), "")
     noted = sorted({str(n) for d in described for n in d.get("notes") or ()})
     counts = next((d["counts"] for d in described if d.get("counts")), {})
-    return {"counts": {str(k): v for k, v in counts.items()}, "fingerprints": prints, "notes": noted}
+    return {"counts": {str(k): v for k, v in counts.items()}, "fingerprint": data, "notes": noted}
 
 
 def _missing(board: Board) -> list[dict[str, Any]]:

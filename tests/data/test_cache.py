@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from harness.data import cache, workers
-from harness.data.cache import DatasetSpec, prepare, unreadable, verify_pixels
+from harness.data.cache import DatasetSpec, prepare, verify_pixels
+from harness.data.survey import survey
 from harness.errors import UsageError
 from harness.plugins import catalogue
 
@@ -122,7 +123,7 @@ def test_a_corrupt_image_is_named(place, content):
     (root / "13.png").write_bytes(content)
     with pytest.raises(UsageError, match=r"13\.png"):
         prepare(spec, root, identity, workers=1)
-    problems = [p for p in unreadable(spec, root, spec.make().index(root)) if p]
+    problems = survey(spec, root, spec.make().index(root)).broken
     assert len(problems) == 1
     assert "13.png" in problems[0]
 
@@ -170,7 +171,7 @@ def test_bad_images_are_named_in_table_order_whichever_worker_finds_them(place, 
     wrong = verify_pixels(spec, root, found, workers=processes, progress=lambda done, of: seen.append((done, of)))
     assert wrong == ["01.png", "08.png", "17.png", "39.png"]
     assert seen == [(done, 40) for done in (8, 16, 24, 32, 40)]
-    problems = unreadable(spec, root, found.index, workers=processes)
+    problems = survey(spec, root, found.index, workers=processes).broken
     assert [p.partition(":")[0] for p in problems] == ["01.png", "17.png", "39.png"]
 
 
@@ -178,7 +179,7 @@ def test_rows_are_handed_out_only_when_a_worker_is_about_to_need_them(monkeypatc
     made = []
     jobs = ((made.append(i) or i,) for i in range(-100, 0))
     monkeypatch.setattr(workers, "START", 0.0)
-    results = cache._parallel(abs, jobs, 100, 2, "mine")
+    results = workers.parallel(abs, jobs, 100, 2, "mine")
     first = next(results)
     second = next(results)
     assert len(made) == 1 + workers.AHEAD + 1  # done here, handed out, done here

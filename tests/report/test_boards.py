@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from harness.columns import board_key
 from harness.record import Result, StageResult
-from harness.report.boards import boards, missing_reason
+from harness.report.boards import boards, missing_reason, own_key
 from harness.rows import Row
 
 ROW = Row(run_id="r", evaluation="classification", evaluation_key="k", metric="auroc", dataset="d", split="test", size=64,
@@ -31,6 +32,26 @@ def test_what_must_not_be_compared_is_another_column(changed):
     assert len(board.columns) == 2
     assert [len(line.cells) for line in board.lines] == [1, 1]
     assert len({c.key.label() for c in board.columns}) == 2
+
+
+def test_other_data_of_the_same_name_are_another_board():
+    runs = [
+        result(n, ROW, dataset={"name": "d", "fingerprint": f})
+        for n, f in (("a", "1" * 64), ("b", "2" * 64), ("c", "1" * 64))
+    ]
+    found = boards(runs)
+    assert [[x.result.run_id for x in b.lines] for b in found] == [["a", "c"], ["b"]]
+    assert [b.key.data for b in found] == ["1" * 12, "2" * 12]
+    assert len({b.key.title() for b in found}) == 2
+    assert [own_key(board_key(ROW), r, found).data[0] for r in runs] == ["1", "2", "1"]
+    (alone,) = boards(runs[::2])
+    assert (alone.key.data, alone.key) == ("", board_key(ROW))
+
+
+def test_a_run_that_does_not_say_its_data_is_not_ranked_with_those_that_differ():
+    known = [result(n, ROW, dataset={"fingerprint": n * 64}) for n in "12"]
+    assert len(boards([*known, result("c", ROW)])) == 3
+    assert len(boards([known[0], result("c", ROW)])) == 1
 
 
 def test_unfinished_runs_are_on_no_board():

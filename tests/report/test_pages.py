@@ -23,6 +23,7 @@ from harness.report.names import file_stems
 from harness.report.registered import Registered
 from harness.report.site import templates_folder
 from harness.store import RunFolder
+from harness.terms import FILE, terms
 
 AXE = Path(__file__).with_name("axe.min.js")
 SIZES = ((1400, 900), (800, 1000), (390, 844))
@@ -78,7 +79,7 @@ def test_methods_without_runs_are_listed_without_a_page(swept):
 
 def test_a_dataset_s_counts_are_what_its_runs_stored(swept, tmp_path):
     results = results_of(swept)
-    page = datasets.page("chestxray14", results, boards(results), Registered.here(), datasets.terms(templates_folder()),
+    page = datasets.page("chestxray14", results, boards(results), Registered.here(), terms(templates_folder()),
                          Pictures(tmp_path), "pictures")  # fmt: skip
     (version,) = page["versions"]
     assert version["counts"] == [("train", 800), ("validation", 90), ("test", 160)]
@@ -117,7 +118,7 @@ def test_a_dataset_s_own_terms_come_first(tmp_path):
 
 
 def test_every_shipped_dataset_states_terms():
-    known, stated = Registered.here(), datasets.terms(templates_folder())
+    known, stated = Registered.here(), terms(templates_folder())
     names = [c.name for c in known.found.of("dataset")]
     assert len(names) >= 5
     assert set(stated) <= set(names)
@@ -125,10 +126,19 @@ def test_every_shipped_dataset_states_terms():
 
 
 def test_a_table_of_terms_that_is_none_is_refused(tmp_path):
-    (tmp_path / datasets.FILE).write_text("a,b\n1,2\n")
+    (tmp_path / FILE).write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match="expected the columns dataset, terms, source"):
-        datasets.terms(tmp_path)
-    assert datasets.terms(tmp_path / "nowhere") == {}
+        terms(tmp_path)
+    assert terms(tmp_path / "nowhere") == {}
+
+
+@pytest.mark.parametrize("line", ["d", "d,free", "d,free,us,more", "c,again,us"])
+def test_a_line_of_terms_that_is_none_is_named(tmp_path, line):
+    (tmp_path / FILE).write_text(f"dataset,terms,source\nc,free,us\n{line}\n")
+    with pytest.raises(
+        UsageError, match=r"datasets\.csv, line 3: expected the three fields of a dataset not yet named"
+    ):
+        terms(tmp_path)
 
 
 def test_a_plug_in_that_cannot_be_read_costs_its_words_alone(tmp_path, monkeypatch):

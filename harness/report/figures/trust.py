@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.columns import board_key, column_key
@@ -176,7 +176,7 @@ def _of_each_model(
             if not is_reference(stage) or stage.info.get("evaluation") not in OF_EACH_MODEL:
                 continue
             for row in stage.rows:
-                if board_key(row) == board.key and _wanted(column_key(row), settings):
+                if board_key(row) == replace(board.key, data="") and _wanted(column_key(row), settings):
                     found.setdefault(row.explainer, {})[column_key(row)] = point([row])
         for explainer, points in sorted(found.items()):
             yield Explained(f"{name} · {explainer}", explainer, "reference", (), points, (), {})
