@@ -27,6 +27,8 @@ _HOME = {
     "crossfit": "harness.data.index",
     "split_by_patient": "harness.data.index",
     "read_image": "harness.data.decode",
+    "text_boxes": "harness.data.text",
+    "blanked": "harness.data.text",
     "read_rows": "harness.reading",
     "files_in": "harness.data.files",
     "digest_of": "harness.data.files",
@@ -70,6 +72,8 @@ if TYPE_CHECKING:
     from harness.data.index import Index as Index
     from harness.data.index import crossfit as crossfit
     from harness.data.index import split_by_patient as split_by_patient
+    from harness.data.text import blanked as blanked
+    from harness.data.text import text_boxes as text_boxes
     from harness.errors import HarnessError as HarnessError
     from harness.errors import UsageError as UsageError
     from harness.models.activations import with_half_huber as with_half_huber

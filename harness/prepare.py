@@ -147,5 +147,7 @@ def verify(
     entry["boxes whose class is not among the image's labels"] = len(stray)
     entry["missing or corrupt images"] = broken
     entry["checksums"] = chosen.dataset.checksums(chosen.root)
+    if remarks := chosen.dataset.remarks(chosen.root):
+        entry["remarks"] = remarks
     found += [f"{len(broken)} images are missing or corrupt, the first: {broken[0]}"] if broken else []
     return Report(entry | {"problems": found}, found)

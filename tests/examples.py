@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 FINDINGS = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
             "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia")  # fmt: skip
@@ -118,15 +118,62 @@ def jsrt(
     return folder
 
 
+COVIDX = ("normal", "pneumonia", "COVID-19")
+COVIDX_SIDE = 160  # px
+COVIDX_TEXT = "PORTABLE"
+
+
+def covidx(
+    root: Path,
+    *,
+    train: int = 12,
+    test: int = 4,
+    classes: tuple[str, ...] = COVIDX,
+    text: tuple[float, float] = (1, 0.5),
+) -> Path:
+    """Write a COVIDx of `train` and `test` images per class, with text burnt in.
+
+    In training it is on the share text[0] of the last class and on no other; in test on text[1] of every class. What a
+    class is besides is weak: haze at the base of both lungs in the last, a faint shadow in one lung in the middle one.
+    """
+    folder = root / "COVIDx"
+    rng = np.random.default_rng(0)
+    font = ImageFont.load_default(12)
+    y, x = np.mgrid[0:COVIDX_SIDE, 0:COVIDX_SIDE] / COVIDX_SIDE - 0.5
+    for side, count in (("train", train), ("test", test)):
+        (folder / "data" / side).mkdir(parents=True)
+        lines = []
+        for number, name in enumerate(classes * count):
+            chest = radiograph(rng, COVIDX_SIDE)
+            if name == classes[-1]:
+                chest += 0.08 * np.exp(-(((y - 0.15) / 0.1) ** 2)) * (np.abs(x) < 0.35)
+            elif name == "pneumonia":
+                chest += 0.15 * np.exp(-(((x - 0.2) / 0.06) ** 2) - ((y + 0.05) / 0.06) ** 2)
+            picture = Image.fromarray(np.rint(255 * np.clip(chest - 0.1, 0, 1)).astype(np.uint8))
+            marked = name == classes[-1] and rng.random() < text[0] if side == "train" else rng.random() < text[1]
+            if marked:
+                at = (int(rng.integers(6, 12)), int(rng.integers(6, 12)))
+                ImageDraw.Draw(picture).text(at, COVIDX_TEXT, fill=255, font=font)
+            file = f"{side}-{number}.{('png', 'jpg', 'jpeg')[number % 3]}"
+            picture.save(folder / "data" / side / file)
+            lines.append(f"{side[:2]}{number // 2} {file} {name} rsna")
+        (folder / f"{side}_COVIDx8{'A' if len(classes) == 3 else 'B'}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 EXAMPLES: dict[str, Callable[[Path], Path]] = {
     "chestxray14": chestxray14,
     "cifar10": cifar10,
+    "covidx": covidx,
+    "covidx_cleaned": covidx,
     "imagenet_sample": imagenet_sample,
     "jsrt": jsrt,
 }
 EXAMPLE_SETTINGS: dict[str, dict[str, object]] = {
     "chestxray14": {"size": 32},
     "cifar10": {"n_validation": 20},
+    "covidx": {"size": 32},
+    "covidx_cleaned": {"size": 32},
     "imagenet_sample": {"size": 32},
     "jsrt": {"size": 32},
 }
