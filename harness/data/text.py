@@ -34,6 +34,7 @@ FILLED = (0.15, 0.9)  # share of its box that a character covers; an upright str
 TOUCHING = 1.6  # width by height, above which one stroke must be several characters
 CROSSINGS = 1.2  # strokes that a row of pixels crosses in a square of a character's height, on average
 LONGEST_RUN = 12  # width by height of characters that touch
+INKS = 50.0  # grey levels between the characters of a line, at most
 LINE = 3  # characters that make a line anywhere in the image
 BORDER = 0.2  # of the image: shorter lines count only if they lie this near to an edge
 PAD = 0.25  # of a line's height, around it
@@ -43,11 +44,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Glyphs:
-    """What may be N characters: boxes in px (N,4) as x0, y0, x1, y1, how many characters wide, and their contrast."""
+    """What may be N characters: boxes in px (N,4) as x0, y0, x1, y1, how many characters wide, contrast and ink."""
 
     box: Floats
     characters: Floats  # (N,)
     contrast: Floats  # (N,) grey levels
+    ink: Floats  # (N,) their own grey level
 
     def __len__(self) -> int:
         return len(self.box)
@@ -92,7 +94,7 @@ def _glyphs(grey: Floats, strokes: NDArray[np.bool_]) -> Glyphs:
     labels, count = cast("tuple[NDArray[np.int32], int]", ndimage.label(strokes, np.ones((3, 3))))
     side = max(grey.shape)
     low, high = max(LEAST, HEIGHT[0] * side), HEIGHT[1] * side
-    boxes, characters, contrasts = [], [], []
+    boxes, measures = [], []
     for number, place in enumerate(ndimage.find_objects(labels, count), 1):
         rows, columns = place
         height, width = rows.stop - rows.start, columns.stop - columns.start
@@ -119,9 +121,9 @@ def _glyphs(grey: Floats, strokes: NDArray[np.bool_]) -> Glyphs:
         if contrast < CONTRASTS[0]:
             continue
         boxes.append((columns.start, rows.start, columns.stop, rows.stop))
-        characters.append(round(wide / 0.8) if wide > TOUCHING else 1)
-        contrasts.append(contrast)
-    return Glyphs(np.array(boxes, float).reshape(-1, 4), np.array(characters, float), np.array(contrasts, float))
+        ink = np.quantile(grey[place][own], 0.75)
+        measures.append((round(wide / 0.8) if wide > TOUCHING else 1, contrast, ink))
+    return Glyphs(np.array(boxes, float).reshape(-1, 4), *np.array(measures, float).reshape(-1, 3).T)
 
 
 def _lines(glyphs: Glyphs, size: tuple[int, ...]) -> Floats:
@@ -135,8 +137,7 @@ def _lines(glyphs: Glyphs, size: tuple[int, ...]) -> Floats:
     alike = np.minimum(height[:, None], height[None]) >= 0.6 * taller
     level = np.abs(middle[:, None] - middle[None]) <= 0.3 * taller
     gap = np.maximum(x0[:, None], x0[None]) - np.minimum(x1[:, None], x1[None])
-    strong = np.maximum(glyphs.contrast[:, None], glyphs.contrast[None])
-    same = np.minimum(glyphs.contrast[:, None], glyphs.contrast[None]) >= 0.5 * strong
+    same = np.abs(glyphs.ink[:, None] - glyphs.ink[None]) <= INKS
     beside = alike & level & same & (gap <= 1.0 * taller) & (gap > -0.3 * taller)
     count, line = connected_components(coo_array(beside), directed=False)
     found = []
