@@ -33,6 +33,8 @@ _HOME = {
     "image_header": "harness.data.decode",
     "read_image": "harness.data.decode",
     "read_members": "harness.reading",
+    "text_boxes": "harness.data.text",
+    "blanked": "harness.data.text",
     "read_rows": "harness.reading",
     "files_in": "harness.data.files",
     "digest_of": "harness.data.files",
@@ -80,6 +82,8 @@ if TYPE_CHECKING:
     from harness.data.index import one_hot as one_hot
     from harness.data.index import split_by_patient as split_by_patient
     from harness.data.index import stratified_part as stratified_part
+    from harness.data.text import blanked as blanked
+    from harness.data.text import text_boxes as text_boxes
     from harness.errors import HarnessError as HarnessError
     from harness.errors import UsageError as UsageError
     from harness.errors import closest as closest

@@ -152,6 +152,8 @@ def verify(
     entry["the same pixels in different parts"] = [_names(index, group) for group in same.apart]
     entry["the same pixels with different labels"] = [_names(index, group) for group in same.mislabelled]
     entry["checksums"] = data.checksums(chosen.root)
+    if remarks := data.remarks(chosen.root):
+        entry["remarks"] = remarks
     found += [f"{len(seen.broken)} images are missing or corrupt, the first: {seen.broken[0]}"] if seen.broken else []
     if same.apart:
         found.append(

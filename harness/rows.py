@@ -23,6 +23,7 @@ NOTES: dict[str, str] = {
     "partial": "only a part of the samples was scored (--limit): shown, never ranked or published",
     "subset": "a subset of the dataset's images",
     "trained on official test images": "a cross-fitted run: each image is scored by a model that did not see it",
+    "training images of test patients left out": "patients in both published lists: they are tested, not learned from",
     "beyond rho": "an adversarial explanation whose RMSE exceeds rho, as the authors' program allows",
     "loaded": "the weights were loaded from a file, not trained here",
     "adversarial loss not falling": "steps down the gradient do not lower the mean margin: attacks may be misled",

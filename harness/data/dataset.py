@@ -87,6 +87,10 @@ class Dataset:
         """Return file name -> "as published", "differs" or "no published sum" for the files with label and splits."""
         return {}
 
+    def remarks(self, root: Path) -> list[str]:
+        """Return what `harness data verify` should say of the files that is no problem: their version, say."""
+        return []
+
     def fingerprint(self, index: Index, pixels: NDArray[np.uint8] | None) -> str:
         """Return a sha256 that changes when labels, splits, boxes or pixels change.
 
