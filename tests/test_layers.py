@@ -44,6 +44,8 @@ BANDS = [
         "run",
         "plan",
         "prepare",
+        "chosen",
+        "fetch",
         "report",
         "gate",
         "publish",
