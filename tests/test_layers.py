@@ -40,6 +40,7 @@ BANDS = [
     {"fit", "evaluations", "api"},
     {
         "run",
+        "stages",
         "plan",
         "prepare",
         "report",
@@ -54,7 +55,9 @@ BANDS = [
         "comparison",
         "verdict",
     },
-    {"commands", "pages", "contrast", "rerun"},
+    {"commands", "pages", "contrast", "rerun", "standing"},
+    {"suite", "executors"},
+    {"conduct"},
     {"cli"},
     {"__main__"},
 ]
