@@ -175,6 +175,58 @@ def _clean(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "batch_size": None if size == "auto" else int(size)}
 
 
+@main.group()
+def suite() -> None:
+    """Make all runs of a table: many methods, datasets and seeds that a TOML file names (docs/suites.md)."""
+
+
+def _suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.argument("path", metavar="FILE", type=PATH),
+        click.option("--root", type=PATH, help="Folder of the data; of several datasets, the folder above them."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:i]."),
+        click.option("--batch-size", default="auto", show_default=True, metavar="auto|N",
+                     help="Images scored at once; changes memory, not results."),
+        runs_dir_option,
+        plugin_option,
+        json_option,
+    ]  # fmt: skip
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@suite.command(name="run")
+@_suite_options
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Who does the work: this machine, or Ray (extra `ray`; RAY_ADDRESS, else a cluster of its own here).",
+)
+@click.option("--jobs", type=int, default=1, show_default=True, metavar="N", help="Runs at once, each in a process.")
+@click.option("--dry-run", is_flag=True, help="Print which runs there are and what is missing, and stop.")
+@click.pass_context
+def run_suite(ctx: click.Context, path: Path, executor: str, jobs: int, dry_run: bool, as_json: bool,
+              **options: Any) -> None:  # fmt: skip
+    """Make or finish every run of a suite. A second call does what is missing and repeats nothing."""
+    from harness import conduct
+
+    board = conduct.run(path, _clean(options), executor=executor, jobs=jobs, dry_run=dry_run, quiet=as_json)
+    click.echo(board.json() if as_json else board.text())
+    if board.failed:
+        ctx.exit(HarnessError.exit_status)
+
+
+@suite.command(name="status")
+@_suite_options
+def suite_status(path: Path, as_json: bool, **options: Any) -> None:
+    """Say what of a suite is in the store. Nothing is prepared, trained or written."""
+    from harness import conduct
+
+    board = conduct.status(path, _clean(options))
+    click.echo(board.json() if as_json else board.text())
+
+
 @main.command(name="list")
 @click.argument("what", type=click.Choice(LISTS), metavar="KIND")
 @runs_dir_option

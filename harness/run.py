@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,13 @@ from harness.device import Compute
 from harness.errors import HarnessError, NothingToScoreError, UsageError
 from harness.evaluations import gallery
 from harness.evaluations.subject import Scored, Subject
-from harness.fit.loop import FIT_VERSION
 from harness.models.classifier import Classifier
 from harness.plan import Part, Plan, RunSpec, make, remade
-from harness.plugins import Catalogue
 from harness.record import Result, from_run
-from harness.rows import PROTOCOL_VERSION, Row
+from harness.rows import Row
 from harness.shapes import WHOLE, need
-from harness.store import RunFolder, find_run, key_of, name_of, write_stage
+from harness.stages import Step, explains, fit_key, stage_key, steps
+from harness.store import RunFolder, find_run, name_of, write_stage
 from harness.trained import Work, device_name, finished, load, models_of, trained, weights_of
 
 MESSAGE = 2000  # characters of an error that run.json keeps
@@ -62,8 +61,11 @@ def prepare_data(plan: Plan, reporter: Reporter) -> Prepared:
         )
 
 
-def _execute(plan: Plan, prepared: Prepared, compute: Compute, reporter: Reporter) -> list[Result]:
-    earlier = _execute(plan.before, prepared, compute, reporter) if plan.before else []
+def _execute(
+    plan: Plan, prepared: Prepared, compute: Compute, reporter: Reporter, *, wait: bool = False
+) -> list[Result]:
+    """Make the run of a plan and those before it; `wait` until another process is done with the same run."""
+    earlier = _execute(plan.before, prepared, compute, reporter, wait=True) if plan.before else []
     start = earlier[-1] if earlier else None
     key = fit_key(plan, prepared, compute, start.info["fit"]["key"] if start else None)
     spec = plan.spec
@@ -74,7 +76,7 @@ def _execute(plan: Plan, prepared: Prepared, compute: Compute, reporter: Reporte
         )
     folder = RunFolder(spec.runs_dir / name_of(spec.method, plan.dataset_name, spec.seed, key))
     work = Work(plan, prepared, compute, folder, key, reporter)
-    with folder.lock(), _status(folder):
+    with folder.lock(wait=wait), _status(folder):
         if spec.existing == "redo":
             shutil.rmtree(folder.fit, ignore_errors=True)
             shutil.rmtree(folder.folder / "evaluations", ignore_errors=True)
@@ -128,26 +130,6 @@ def _mark(folder: RunFolder, status: str, message: str) -> None:
         return
 
 
-def fit_key(plan: Plan, prepared: Prepared, compute: Compute, start: str | None) -> str:
-    """Return the key of the fit: all that can change the weights, but for the device."""
-    weights = weights_of(plan)
-    return key_of(
-        {
-            "stage": "fit",
-            "version": FIT_VERSION,
-            "method": plan.method.key(),
-            "dataset": plan.dataset.key(),
-            "fingerprint": prepared.fingerprint,
-            "model": plan.model.key(),
-            "task": [plan.data.task.name, plan.data.task.version],
-            "seed": plan.spec.seed,
-            "precision": compute.precision,
-            "start_from": start,
-            "checkpoint": weights.digest() if weights else None,
-        }
-    )
-
-
 def describe(work: Work, start_from: str | None) -> dict[str, Any]:
     """Return the entries of run.json that are known before anything is trained."""
     plan, prepared, index = work.plan, work.prepared, work.prepared.index
@@ -182,75 +164,24 @@ def describe(work: Work, start_from: str | None) -> dict[str, Any]:
 def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
     """Score every evaluation of the plan that the store does not have yet, in fp32 whatever the training's format."""
     work = dataclasses.replace(work, compute=work.compute.exact())
-    plan, prepared = work.plan, work.prepared
-    missing = dict(plan.missing)
-    for name, part in plan.evaluations.items():
-        reason = part.made.applies(prepared)
-        if reason:
-            missing[name] = reason
-            continue
-        explainers: Iterable[Part | None] = [None]
-        if part.component.options.get("per_explainer"):
-            explainers = plan.explainers.values()
-        for explainer in explainers:
-            if explainer and _without(explainer, models):
-                label = f"{name}-{explainer.component.name}"
-                missing[label] = f"{plan.model.component.name} has no exact class activation map; gradcam needs none"
-                continue
-            try:
-                _stage(work, models, part, explainer)
-            except NothingToScoreError as why:
-                missing[name] = str(why)
+    wanted, missing = steps(work.plan, work.prepared, exact_cam=models[0].exact_cam)
+    for step in wanted:
+        try:
+            _stage(work, models, step)
+        except NothingToScoreError as why:
+            missing[step.part.component.name] = str(why)
     before = work.folder.info.get("missing_evaluations", {})
     done = {s.info["evaluation"] for s in work.folder.stages()}
     work.folder.update(missing_evaluations={k: v for k, v in {**before, **missing}.items() if k not in done})
 
 
-def _without(explainer: Part, models: tuple[Classifier, ...]) -> bool:
-    """Return whether the explainer needs an exact class activation map, which these models have not."""
-    return bool(explainer.component.options.get("needs_exact_cam")) and not models[0].exact_cam
-
-
-def _stage_key(work: Work, part: Part, explainer: Part | None) -> str:
-    found = work.plan.catalogue
-    attacks, compared = work.plan.attacks_of(part).values(), work.plan.explainers_of(part).values()
-    return key_of(
-        {
-            "stage": "evaluation",
-            "protocol": PROTOCOL_VERSION,
-            "evaluation": part.key(),
-            "explainer": explainer.key() if explainer else None,
-            **({"attacks": [p.key() for p in attacks]} if attacks else {}),
-            **({"explainers": [p.key() for p in compared]} if compared else {}),
-            "fit": work.fit_key,
-            "fingerprint": work.prepared.fingerprint,
-            "metrics": [c.identity() for c in found.of("metric") if c.options.get("evaluation") == part.component.name],
-            **_scores(part, found),
-            "device": work.compute.kind,
-            "precision": work.compute.precision,
-            "profile": work.plan.spec.profile,
-            "limit": work.plan.spec.limit,
-        }
-    )
-
-
-def _scores(part: Part, found: Catalogue) -> dict[str, Any]:
-    """Return the scores that came to another version, so that a new one leaves the keys of all stages as they are.
-
-    Those of plug-in files are used by evaluations of plug-in files alone.
-    """
-    every = [c for c in found.of("score") if c.version > 1 or c.module is None]
-    kept = [c.identity() for c in every if c.module is not None or part.component.module is None]
-    return {"scores": kept} if kept else {}
-
-
-def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Part | None) -> None:
-    spec = work.plan.spec
-    name = part.component.name + (f"-{explainer.component.name}" if explainer else "")
-    key = _stage_key(work, part, explainer)
+def _stage(work: Work, models: tuple[Classifier, ...], step: Step) -> None:
+    spec, part, explainer, name = work.plan.spec, step.part, step.explainer, step.name
+    key = stage_key(work.plan, work.prepared, work.compute, work.fit_key, step)
     if (work.folder.stage_folder(name, key) / "rows.json").exists():
         work.folder.forget_shards(name, key)  # a killed process may not have come to it
         return
+    exact = models[0].exact_cam
     with work.reporter.task(f"{name} of {spec.method}") as update:
         subject = Subject(
             models=models,
@@ -260,7 +191,7 @@ def _stage(work: Work, models: tuple[Classifier, ...], part: Part, explainer: Pa
             limit=spec.limit,
             profile=spec.profile,
             attacks={n: p.made for n, p in work.plan.attacks_of(part).items()},
-            explainers={n: p.made for n, p in work.plan.explainers_of(part).items() if not _without(p, models)},
+            explainers={n: p.made for n, p in work.plan.explainers_of(part).items() if explains(p, exact)},
             shard=work.folder.shards(name, key),
             memory_batch=spec.batch_size,
             progress=lambda done, of: update(done, of, ""),

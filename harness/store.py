@@ -200,13 +200,13 @@ class RunFolder:
         write_json(path, {**before, **changes})
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes away from this run; `UsageError` at once where one is at work."""
+    def lock(self, *, wait: bool = False) -> Iterator[None]:
+        """Keep other processes away from this run; where one is at work, wait for it or raise `UsageError` at once."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock")
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=-1 if wait else 0)
             except Timeout:
                 raise UsageError(
                     f"another process is working on run {self.run_id}. Wait for it, or choose another --runs-dir."

@@ -82,7 +82,7 @@ def stored(plan: Plan, folder: RunFolder, classes: int, compute: Compute) -> tup
     """Return the models of a run for its number of classes, without its data: one, or one for each fold."""
     folds = trained(folder).get("folds", ())
     places = [folder.fit / f"fold-{k}" for k in range(len(folds))] or [folder.fit]
-    return tuple(_filled(_architecture(plan, classes), place / WEIGHTS, compute) for place in places)
+    return tuple(_filled(architecture(plan, classes), place / WEIGHTS, compute) for place in places)
 
 
 def load(work: Work) -> tuple[Classifier, ...]:
@@ -102,10 +102,11 @@ def _seed(work: Work, fold: int) -> int:
 def _build(work: Work, fold: int) -> Classifier:
     """Return the plan's architecture, freshly initialised from the run's seed."""
     torch.manual_seed(seed_for(_seed(work, fold), "init"))
-    return _architecture(work.plan, len(work.prepared.index.classes))
+    return architecture(work.plan, len(work.prepared.index.classes))
 
 
-def _architecture(plan: Plan, classes: int) -> Classifier:
+def architecture(plan: Plan, classes: int) -> Classifier:
+    """Return the plan's architecture for so many classes, with weights as they are drawn."""
     data = plan.data
     model = plan.model.made(num_classes=classes, channels=data.channels, mean=data.mean, std=data.std)
     model = plan.recipe.adapt(model)

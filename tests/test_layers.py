@@ -42,6 +42,7 @@ BANDS = [
     {"fit", "evaluations", "api"},
     {
         "run",
+        "stages",
         "plan",
         "prepare",
         "chosen",
@@ -59,7 +60,9 @@ BANDS = [
         "verdict",
         "card",
     },
-    {"commands", "pages", "contrast", "rerun"},
+    {"commands", "pages", "contrast", "rerun", "standing"},
+    {"suite", "executors"},
+    {"conduct"},
     {"cli"},
     {"__main__"},
 ]

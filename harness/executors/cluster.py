@@ -1,0 +1,84 @@
+"""Runs as tasks of Ray: on one machine, or on every machine of a cluster that shares the folder of the runs.
+
+A worker or machine that is lost costs what it had not stored: Ray gives its task to another one, and the run goes on
+from its last epoch and shard, since all of it lies in the store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.executors.graph import Ended, Node
+from harness.executors.local import Said, attempt, unmade
+from harness.plan import RunSpec
+
+RETRIES = 5  # of a task whose worker was lost
+PASSED_ON = ("HARNESS_DATA", "HARNESS_CACHE", "HARNESS_ZOO")  # where things lie, for the workers
+
+
+def distributed(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
+    """Carry the runs out as Ray tasks, `jobs` at once: a task has one CPU, and its share of the GPUs there are.
+
+    `RAY_ADDRESS` names the cluster; without it one of this machine's processes is made and ended here.
+    """
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UsageError(
+            "--executor ray: expected the package ray, it is not installed. Install it: uv pip install 'harness[ray]'"
+        ) from None
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment = {"env_vars": {**given, "OMP_NUM_THREADS": str(threads)}}
+    address = os.environ.get("RAY_ADDRESS")
+    here = {} if address else {"num_cpus": jobs, "include_dashboard": False}
+    ray.init(address=address or "local", runtime_env=environment, log_to_driver=False, logging_level="error", **here)
+    try:
+        share = min(1.0, ray.cluster_resources().get("GPU", 0) / jobs)
+        task = ray.remote(num_cpus=1, num_gpus=share, max_retries=RETRIES)(attempt)
+        return _all(ray, task, nodes, jobs, said)
+    finally:
+        ray.shutdown()
+
+
+def _all(ray: Any, task: Any, nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
+    ended: dict[int, Ended] = {}
+    running: dict[Any, tuple[Node, float]] = {}
+    waiting = list(nodes)
+    while waiting or running:
+        for node in list(waiting):
+            if lost := unmade(node, ended):
+                waiting.remove(node)
+                ended[node.number] = lost
+                said(node, lost)
+            elif len(running) < jobs and (node.needs is None or node.needs in ended):
+                waiting.remove(node)
+                running[task.remote(anywhere(node.spec))] = (node, time.monotonic())
+                said(node, None)
+        done, _ = ray.wait(list(running), num_returns=1, timeout=1.0) if running else ([], [])
+        for future in done:
+            node, began = running.pop(future)
+            try:
+                error = ray.get(future)
+            except ray.exceptions.RayError as lost:
+                error = f"its worker was lost {RETRIES + 1} times ({type(lost).__name__})"
+            ended[node.number] = Ended(node, time.monotonic() - began, error)
+            said(node, ended[node.number])
+    return [ended[n.number] for n in nodes]
+
+
+def anywhere(spec: RunSpec) -> RunSpec:
+    """Return the spec with absolute paths: a worker's folder is not this one."""
+    return dataclasses.replace(
+        spec,
+        runs_dir=spec.runs_dir.resolve(),
+        root=spec.root.resolve() if spec.root else None,
+        checkpoint=spec.checkpoint.resolve() if spec.checkpoint else None,
+        plugins=tuple(str(Path(p).resolve()) for p in spec.plugins),
+    )

@@ -1,0 +1,237 @@
+"""Suites: from a TOML file to runs, one after the other and several at once; what is there, what failed, what is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+from harness.errors import UsageError
+from harness.executors.graph import Node, graph
+from harness.executors.local import placed, unmade
+from harness.suite import read
+
+ALL = """
+[all]
+dataset = "phantom"
+explainers = ["cam"]
+evaluations = ["classification"]
+[all.set]
+baseline.max_epochs = 1
+classification.resamples = 20
+phantom = { size = 32, n_train = 48, n_validation = 16, n_test = 60 }
+"""
+TWO = (
+    'title = "tiny"\n'
+    + ALL
+    + """
+[[runs]]
+method = "baseline"
+seeds = [0, 1]
+[[runs]]
+method = "robust_fgsm"
+set = { max_epochs = 1 }
+"""
+)
+MACHINE = {"root": None, "device": "cpu", "runs_dir": Path("runs"), "plugins": (), "batch_size": None}
+
+
+def written(tmp_path, text, name="s.toml"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_every_seed_and_swept_value_is_a_run_and_settings_of_all_are_kept(tmp_path):
+    suite = read(written(tmp_path, ALL + """
+        [[runs]]
+        method = "robust_fgsm"
+        seeds = [3, 4]
+        set = { share = 0.5, "phantom.n_test" = 70 }
+        sweep = { epsilon = [0.001, 0.01] }"""), MACHINE)  # fmt: skip
+    assert [(s.seed, s.sets[-1]) for s in suite.specs] == [
+        (3, "epsilon=0.001"), (4, "epsilon=0.001"), (3, "epsilon=0.01"), (4, "epsilon=0.01"),
+    ]  # fmt: skip
+    assert {"phantom.size=32", "phantom.n_test=70", "share=0.5", "baseline.max_epochs=1"} < set(suite.specs[0].sets)
+    assert suite.specs[0].evaluations == ("classification",)
+    assert suite.specs[0].device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "at least one [[runs]]"),
+        ("title = [1]\n[[runs]]\nmethod = 'baseline'", "title: expected text, got [1]"),
+        ("[[runs]]\ndataset = 'phantom'", "run 1: expected a method"),
+        ("[[runs]]\nmethod = 'baseline'", "run 1: expected a dataset"),
+        (
+            "[all]\nmethods = 'x'\n[[runs]]\nmethod = 'baseline'",
+            "[all]: unknown entry 'methods'. Did you mean 'method'",
+        ),
+        ("run = 1", "unknown entry 'run'"),
+        ("runs = 3", "at least one [[runs]]"),
+        (
+            "[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nseeds = 1",
+            "seeds = 1; expected a list of whole numbers",
+        ),
+        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nseeds = [true]", "seeds = [True]"),
+        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nexplainers = 'cam'", "expected a list of names"),
+        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nset = 'x=1'", "expected a table of settings"),
+        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nprofile = 'fast'", "expected quick or paper"),
+        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nlimit = 0", "expected a whole number of samples"),
+        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\ncheckpoint = '$NOT_THERE/x.pt'", "variable is not set"),
+        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nsweep = { epsilon = [] }", "expected values after the ="),
+        ("[[runs]", "not valid TOML"),
+    ],
+)
+def test_a_wrong_file_is_one_error_that_says_where(tmp_path, text, said):
+    with pytest.raises(UsageError) as error:
+        read(written(tmp_path, text), MACHINE)
+    assert said in str(error.value)
+
+
+def test_a_setting_that_is_none_is_said_before_anything_is_trained(harness, tmp_path):
+    file = written(tmp_path, TWO.replace("max_epochs = 1 }", "max_epoch = 1 }"))
+    code, _, err = harness("suite", "run", file, "--runs-dir", tmp_path / "runs")
+    assert code == 2
+    assert "max_epoch" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_others_start_from_comes_first_and_once(tmp_path):
+    nodes = graph(read(written(tmp_path, TWO), MACHINE).specs)
+    assert [(n.spec.method, n.spec.seed, n.needs, n.asked) for n in nodes] == [
+        ("baseline", 0, None, True), ("baseline", 1, None, True), ("robust_fgsm", 0, 0, True),
+    ]  # fmt: skip
+    alone = graph(read(written(tmp_path, TWO), MACHINE).specs[2:])
+    assert [(n.spec.method, n.asked) for n in alone] == [("baseline", False), ("robust_fgsm", True)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_suite_is_made_and_its_second_call_makes_nothing(harness, tmp_path, jobs):
+    file, runs = written(tmp_path, TWO), tmp_path / "runs"
+    places = ("--runs-dir", runs, "--device", "cpu")
+    code, out, _ = harness("suite", "status", file, *places, "--json")
+    assert code == 0
+    assert [r["complete"] for r in json.loads(out)["runs"]] == [False] * 3
+    assert not runs.exists(), "status writes nothing"
+    code, out, err = harness("suite", "run", file, *places, "--jobs", jobs)
+    assert code == 0, out + err
+    assert "All 3 runs are complete." in out
+    made = {p: p.stat().st_mtime_ns for p in runs.glob("*/fit/model.safetensors")}
+    assert len(made) == 3
+    code, out, err = harness("suite", "run", file, *places, "--jobs", jobs, "--json")
+    assert code == 0, err
+    assert all(r["complete"] and r["evaluations"] == ["classification"] for r in json.loads(out)["runs"])
+    assert {p: p.stat().st_mtime_ns for p in runs.glob("*/fit/model.safetensors")} == made
+
+
+def test_what_is_missing_is_named_and_its_time_is_known_from_a_run_alike(harness, tmp_path):
+    file, runs = written(tmp_path, TWO), tmp_path / "runs"
+    places = ("--runs-dir", runs, "--device", "cpu")
+    assert harness("suite", "run", written(tmp_path, TWO.replace("[0, 1]", "[0]"), "first.toml"), *places)[0] == 0
+    _, out, _ = harness("suite", "status", file, *places, "--json")
+    found = {(r["method"], r["seed"]): r for r in json.loads(out)["runs"]}
+    assert found["baseline", 0]["complete"]
+    assert found["robust_fgsm", 0]["complete"]
+    other = found["baseline", 1]
+    assert not other["complete"]
+    assert other["missing"] == ["classification"]
+    assert other["seconds_left"] > 0, "seed 0 tells how long seed 1 should take"
+    more = written(tmp_path, TWO.replace('"classification"]', '"classification", "localisation"]'), "more.toml")
+    _, out, _ = harness("suite", "status", more, *places)
+    assert "1 of 2 evaluations" in out or "1 of 5 evaluations" in out, out
+    assert "?" in out, "nobody knows how long localisation takes"
+
+
+BROKEN = '''
+from dataclasses import dataclass
+from harness.api import Supervised, method
+
+@method("broken", source="a test")
+@dataclass(frozen=True, kw_only=True)
+class Broken(Supervised):
+    """Fails at its first step."""
+
+    def loss(self, *arguments, **more):
+        {fails}
+
+@method("after", source="a test")
+@dataclass(frozen=True, kw_only=True)
+class After(Supervised):
+    """Starts from what fails."""
+
+    start_from: str | None = "broken"
+'''
+
+
+@pytest.mark.parametrize(
+    ("jobs", "fails", "said"),
+    [(1, "raise ValueError('it broke')", "it broke"), (2, "import os; os._exit(9)", "its process ended by itself")],
+)
+def test_a_failed_run_costs_itself_and_what_starts_from_it(harness, tmp_path, jobs, fails, said):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(BROKEN.format(fails=fails))
+    file = written(tmp_path, ALL.replace("baseline.max_epochs = 1\n", "") + """
+        [[runs]]
+        method = "after"
+        [[runs]]
+        method = "baseline"
+        set = { max_epochs = 1 }""")  # fmt: skip
+    code, out, _ = harness("suite", "run", file, "--runs-dir", tmp_path / "runs", "--device", "cpu",
+                           "--plugin", plugin, "--jobs", jobs, "--json")  # fmt: skip
+    assert code == 4
+    found = {r["method"]: r for r in json.loads(out)["runs"]}
+    assert said in found["broken"]["error"]
+    assert found["after"]["error"].startswith("not made: broken, seed 0")
+    assert found["baseline"]["complete"]
+    assert found["baseline"]["error"] == ""
+
+
+def test_ctrl_c_stops_every_process_and_what_was_done_is_kept(tmp_path):
+    slow = TWO.replace("set = { max_epochs = 1 }", "set = { max_epochs = 500, patience = 500 }").replace(
+        "seeds = [0, 1]", "seeds = [0]"
+    )
+    file, runs = written(tmp_path, slow), tmp_path / "runs"
+    command = [sys.executable, "-m", "harness", "suite", "run", str(file), "--runs-dir", str(runs), "--device", "cpu",
+               "--jobs", "2"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    began = time.monotonic()
+    while not list(runs.glob("robust_fgsm-*/fit/history.jsonl")) and time.monotonic() - began < 300:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    status = {p.parent.name.split("-")[0]: json.loads(p.read_text())["status"] for p in runs.glob("*/run.json")}
+    assert status == {"baseline": "complete", "robust_fgsm": "interrupted"}
+
+
+def test_the_suites_of_the_project_can_be_planned():
+    for file in sorted((REPOSITORY / "suites").glob("*.toml")):
+        suite = read(file, MACHINE)
+        assert suite.title, file
+        assert suite.source, file
+        assert suite.specs, file
+
+
+def test_slots_take_turns_with_the_gpus(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [placed("auto", slot) for slot in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert placed("cuda:1", 0) == "cuda:1"
+    assert placed("cpu", 1) == "cpu"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert placed("auto", 1) == "auto"
+
+
+def test_a_run_whose_start_is_not_there_yet_is_not_lost(tmp_path):
+    spec = read(written(tmp_path, TWO), MACHINE).specs[0]
+    assert unmade(Node(1, spec, 0, True), {}) is None
