@@ -225,7 +225,7 @@ def coco(bench: Benchmark) -> None:
         "cam",
     )  # fmt: skip
     pairs = {r["n"] for r in found["rows"] if r["metric"] == "pointing_game" and r["class_name"] == "macro"}
-    print(f"pairs: {sorted(pairs)}", file=sys.stderr)
+    bench.expect("coco: pairs", pairs, {len(prepared.index.boxes.drop_duplicates(["id", "class_name"]))})
 
 
 def imagenet(bench: Benchmark) -> None:
@@ -241,7 +241,8 @@ def imagenet(bench: Benchmark) -> None:
     bench.expect("imagenet: labels as written", same, True)
     check_pixels(bench, prepared, numbers)
     check_verified(bench)
-    found = bench.run(CLASSES, f"`run` of {VAL:,} x {CLASSES:,}", "--evaluation", "classification")
+    name = " ".join([f"`run` of {VAL:,} x {CLASSES:,}", *bench.options[1::2]])
+    found = bench.run(CLASSES, name, "--evaluation", "classification")
     accuracy = [r["n"] for r in found["rows"] if r["metric"] == "accuracy"]
     bench.expect("imagenet: accuracy of n photos", accuracy, [VAL])
 
