@@ -135,7 +135,9 @@ def test_a_table_of_terms_that_is_none_is_refused(tmp_path):
 @pytest.mark.parametrize("line", ["d", "d,free", "d,free,us,more", "c,again,us"])
 def test_a_line_of_terms_that_is_none_is_named(tmp_path, line):
     (tmp_path / FILE).write_text(f"dataset,terms,source\nc,free,us\n{line}\n")
-    with pytest.raises(UsageError, match=r"datasets\.csv, line 3: expected the three fields of a dataset not yet named"):
+    with pytest.raises(
+        UsageError, match=r"datasets\.csv, line 3: expected the three fields of a dataset not yet named"
+    ):
         terms(tmp_path)
 
 
