@@ -1,12 +1,12 @@
 """The training loop fed from the cache against the same loop on floats that are there already, and the feed alone.
 
-    OMP_NUM_THREADS=1 python benchmarks/feeding.py [--rounds 5] [--images 128]
+    OMP_NUM_THREADS=1 python benchmarks/feeding.py [--rounds 5] [--images 128] [--case 224]
 
 The ratio is what counts (target: at least 0.95): an epoch whose batches come from the memory map, uint8 to float, and
 one whose batches lie in memory as floats, in alternation, so that both see the same machine. Networks and sizes are
 those of the datasets. Then the feed alone, in images per second: in the epoch's order (indexed), and in table order,
-where images that follow each other are not copied. Last what numpy takes to gather an indexed batch, and to copy as many
-images in a row. On a GPU the images are held there, and a fourth case reads them ahead from the map.
+where images that follow each other are not copied. Last what numpy takes to gather an indexed batch, and to copy as
+many images in a row. On a GPU the images are held there, and a fourth case reads them ahead from the map.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from harness.data.index import Index
 from harness.device import Compute, resolve
 from harness.fit.loop import train
 from harness.models.densenet import densenet121_2block
-from harness.models.resnet44 import resnet44
+from harness.models.woods import resnet44
 from harness.recipe import Supervised
 from harness.tasks import MultiLabel
 from harness.types import Batch
@@ -133,10 +133,8 @@ def measure(case: Case, images: int, rounds: int, compute: Compute) -> None:
             two = epoch(case, ready, validation, compute, number)
             ratios.append(fed / (2 / (1 / one + 1 / two)))
             rates.append(fed)
-        print(
-            f"{case.name}: fed {np.median(rates):.0f} img/s, median ratio {np.median(ratios):.3f} ({min(ratios):.3f} to "
-            f"{max(ratios):.3f})"
-        )
+        spread = f"{np.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        print(f"{case.name}: fed {np.median(rates):.0f} img/s, median ratio {spread}")
         whole = replace(training, positions=np.arange(images))
         alone = {"indexed": [rate(training.stream(order)) for _ in range(9)],
                  "in a row": [rate(whole.batches(case.batch)) for _ in range(9)]}  # fmt: skip
@@ -156,10 +154,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--case", default="", help="only cases whose name has this in it")
     options = parser.parse_args()
     torch.set_num_threads(1)
     compute = resolve("auto", "fp32")
-    for case in CASES:
+    for case in (c for c in CASES if options.case in c.name):
         measure(
             case,
             max(2 * case.batch, options.images if case.size < 200 else options.images // 4),

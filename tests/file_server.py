@@ -76,7 +76,11 @@ def serving(files: dict[str, bytes]) -> Iterator[Shop]:
             self.wfile.write(rest)
             shop.sent += len(rest)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that was killed, or has seen enough, is what some tests are about."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     shop.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
