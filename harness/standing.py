@@ -78,7 +78,7 @@ class Store:
             key = _fit_key(plan, prepared, compute)
         except HarnessError as error:
             return Standing(spec, "", False, (), (), None, str(error).splitlines()[0])
-        folder = RunFolder(spec.runs_dir / name_of(spec.method, spec.dataset, spec.seed, key))
+        folder = RunFolder(spec.runs_dir / name_of(spec.method, plan.dataset_name, spec.seed, key))
         exact_cam = architecture(plan, len(prepared.index.classes)).exact_cam
         wanted, _ = steps(plan, prepared, exact_cam=exact_cam)
         measured, info = compute.exact(), folder.info if (folder.folder / "run.json").exists() else {}

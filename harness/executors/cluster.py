@@ -7,6 +7,7 @@ from its last epoch and shard, since all of it lies in the store.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -38,7 +39,9 @@ def distributed(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
     environment = {"env_vars": {**given, "OMP_NUM_THREADS": str(threads)}}
     address = os.environ.get("RAY_ADDRESS")
     here = {} if address else {"num_cpus": jobs, "include_dashboard": False}
-    ray.init(address=address or "local", runtime_env=environment, log_to_driver=False, logging_level="error", **here)
+    ray.init(
+        address=address or "local", runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **here
+    )
     try:
         share = min(1.0, ray.cluster_resources().get("GPU", 0) / jobs)
         task = ray.remote(num_cpus=1, num_gpus=share, max_retries=RETRIES)(attempt)
