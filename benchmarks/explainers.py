@@ -35,6 +35,7 @@ from harness.explainers.mask_noise import Noise
 from harness.explainers.mask_objective import Objective
 from harness.explainers.masks import heat_of
 from harness.masking import blurred
+from harness.models.checkpoint import load_into
 from harness.plugins import catalogue
 from harness.scores.insertion import counts, deletion, insertion
 from harness.zoo import names
@@ -67,7 +68,7 @@ def subject(name: str, count: int) -> tuple[torch.nn.Module, torch.Tensor]:
         return network(name), images(count)[0]
     found = names.find("zoo:efficientnet_lite/efficientnet_lite0", "imagenet_sample")
     model = found.build()
-    model.load_state_dict(found.weights.state())
+    load_into(model, found.weights.state(), found.weights.place)
     model.eval().requires_grad_(False)
     return model.to(memory_format=torch.channels_last), photos(count).to(memory_format=torch.channels_last)
 

@@ -303,11 +303,18 @@ def attacked() -> str:
                 share = [half_way(frame, c) for c in (moved, clean)]
                 areas = [table.values["normalised_insertion"][:, k] for k in sides]
                 cells = [text_of_pair(*both, table.clusters) for both in (areas, share)]
-                found.append((f"{network(result)}, {stage.info['explainer']}", f"{clean['resolution']}",
-                              str(int(np.isfinite(areas).all(0).sum())), *cells[0], *cells[1]))  # fmt: skip
-    top = ("map", "cells per side", "n", "normalised insertion, clean", "attacked", "difference",
+                n = int(np.isfinite(areas).all(0).sum())
+                found.append((f"{network(result)}, {stage.info['explainer']}", f"{moved_by(stage):g}",
+                              f"{clean['resolution']}", str(n), *cells[0], *cells[1]))  # fmt: skip
+    top = ("map", "moved by", "cells per side", "n", "normalised insertion, clean", "attacked", "difference",
            "half-way at, clean", "attacked", "difference")  # fmt: skip
     return markdown(top, found) if found else "No record has scored attacked images.\n"
+
+
+def moved_by(stage: StageResult) -> float:
+    """Return how far the images were moved, in multiples of the smallest perturbation."""
+    wanted = (f"evaluation {EVALUATION}", "overshoot")
+    return float(next((s["value"] for s in stage.info["settings"] if (s["component"], s["name"]) == wanted), 1.0))
 
 
 def pairs(stage: StageResult) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

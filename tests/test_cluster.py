@@ -74,7 +74,7 @@ def test_a_worker_that_is_killed_costs_what_it_had_not_stored_and_the_rows_are_t
                 killed = history.read_text()
         time.sleep(0.1)
     out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
+    assert process.returncode == 0, out + err
     assert killed, "the worker was killed while it trained"
     assert all(r["complete"] for r in json.loads(out)["runs"])
     (history,) = (tmp_path / "ray").glob("robust_fgsm-*/fit/history.jsonl")
