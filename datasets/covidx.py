@@ -147,18 +147,18 @@ class Covidx(Dataset):
         """Return the rows whose images are here, with id and path, no patient on two sides; and what to say of them."""
         notes = ()
         there = {side: _images(root, side) for side in SIDES}
-        found = [_match(file, there[side][1]) for file, side in zip(rows["file"], rows["side"], strict=True)]
+        found = [there[side].match(file) for file, side in zip(rows["file"], rows["side"], strict=True)]
         here = np.array([f is not None for f in found])
         if not here.all():
             lost = rows[~here].iloc[0]
             if not (self.subset and here.any()):
                 raise UsageError(
                     f"covidx: {int((~here).sum()):,} of the {len(rows):,} listed images are missing, the first is "
-                    f"{there[lost['side']][0] / lost['file']} ({lost['line']}). Fetch them, or take what is there: "
+                    f"{there[lost['side']].path / lost['file']} ({lost['line']}). Fetch them, or take what is there: "
                     "--set subset=true (rows then say so)."
                 )
             notes += ("subset",)
-        places = [f"{there[s][0].relative_to(root)}/{f}" for s, f in zip(rows["side"], found, strict=True)]
+        places = [f"{there[s].path.relative_to(root)}/{f}" for s, f in zip(rows["side"], found, strict=True)]
         rows = rows.assign(path=places, id=rows["side"] + "/" + rows["file"], patient=_patients(rows))[here]
         both = set(rows.loc[rows["side"] == "train", "patient"]) & set(rows.loc[rows["side"] == "test", "patient"])
         if both and self.shared_patients == "refuse":
@@ -207,10 +207,10 @@ class Covidx(Dataset):
             version = PUBLISHED.get((side, numbers))
             told = f"the counts of version {version}" if version else "no published version has these counts"
             found.append(f"{path.name}: {', '.join(f'{n:,} {c}' for c, n in zip(own, numbers, strict=True))}: {told}")
-            folder, names = _images(root, side)
-            extra = len(names) - len({_match(f, names) for f in rows["file"]} - {None})
+            images = _images(root, side)
+            extra = len(images.names - {images.match(f) for f in rows["file"]})
             if extra:
-                found.append(f"{folder}: {len(names):,} images, {extra:,} of them in no list: left out")
+                found.append(f"{images.path}: {len(images.names):,} images, {extra:,} of them in no list: left out")
             repeated = int(rows["file"].duplicated().sum())
             if repeated:
                 found.append(f"{path.name}: {repeated:,} files are listed twice: taken once, their patients as one")
@@ -278,22 +278,23 @@ def _classes(listed: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
     )
 
 
-def _images(root: Path, side: str) -> tuple[Path, dict[str, str]]:
-    """Return the folder of one side, and for each of its files, and its name in lower case, the name."""
+@dataclass(frozen=True)
+class _Folder:
+    """The images of one side: the folder, their names, and each name by its lower case."""
+
+    path: Path
+    names: frozenset[str]
+    folded: Mapping[str, str]
+
+    def match(self, file: str) -> str | None:
+        """Return the name of a listed file, in whatever case it lies here; None where it does not."""
+        return file if file in self.names else self.folded.get(file.casefold())
+
+
+def _images(root: Path, side: str) -> _Folder:
     folder = root / "data" / side if (root / "data" / side).is_dir() else root / side
     names = files_in(folder, advice="Expected data/train and data/test, or train and test. Check --root.")
-    return folder, {name: name for name in names}
-
-
-def _match(file: str, names: Mapping[str, str]) -> str | None:
-    if file in names:
-        return file
-    return _folded(tuple(names)).get(file.casefold())
-
-
-@lru_cache(maxsize=4)
-def _folded(names: tuple[str, ...]) -> dict[str, str]:
-    return {name.casefold(): name for name in names}
+    return _Folder(folder, frozenset(names), {name.casefold(): name for name in names})
 
 
 def _patients(rows: pd.DataFrame) -> list[str]:
