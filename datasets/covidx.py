@@ -2,7 +2,7 @@
 
 Read as its makers lay it out: train_COVIDx*.txt and test_COVIDx*.txt (or train.txt, test.txt) in the root or in
 labels/, lines `patient file class [source]` between spaces; images in data/train and data/test, or train/ and test/.
-Classes are normal, pneumonia, COVID-19, or negative, positive in the binary versions (7B and later).
+Classes are normal, pneumonia, COVID-19, or negative, positive in the binary versions (6, 7B and the later B).
 The lists say what there is: images that are in a folder but in no list are left out (COVID-Net's issue 78: 1,579 in
 the test folder, 300 in the list) and counted by `harness data verify`.
 
@@ -47,20 +47,21 @@ from harness.api import (
     text_boxes,
 )
 
-THREE, TWO = ("normal", "pneumonia", "COVID-19"), ("negative", "positive")
-KNOWN = {*THREE, *TWO}
+CLASSES = ("normal", "pneumonia", "COVID-19")
+BINARY = ("negative", "positive")  # in version 6, and in 7B and the later B
+KNOWN = {*CLASSES, *BINARY}
 SIDES = ("train", "test")
 TEXT = "text_boxes.csv"
 TEXT_COLUMNS = ["id", "x0", "y0", "x1", "y1"]
 AGAIN = "Fetch it again from COVID-Net's labels/."
 PUBLISHED = {  # images of each class -> version, as docs/COVIDx.md of COVID-Net gives them
-    ("train", (7966, 5459, 473)): "of 2020-06-26 (COVIDx4)",
-    ("train", (13794, 517)): "of 2021-01-05, binary",
+    ("train", (7966, 5459, 473)): "4",
+    ("train", (13794, 517)): "6",
     ("train", (8085, 5555, 16490)): "9A",
     ("train", (8085, 5555, 15994)): "CXR-3A",
     ("train", (13992, 15994)): "CXR-3B",
     ("test", (100, 100, 100)): "3 to 5",
-    ("test", (100, 100)): "of 2021-01-05, binary",
+    ("test", (100, 100)): "6",
     ("test", (100, 100, 200)): "8A to CXR-3A",
     ("test", (200, 200)): "8B to CXR-3B",
 }
@@ -146,18 +147,18 @@ class Covidx(Dataset):
         """Return the rows whose images are here, with id and path, no patient on two sides; and what to say of them."""
         notes = ()
         there = {side: _images(root, side) for side in SIDES}
-        found = [_match(file, there[side][1]) for file, side in zip(rows["file"], rows["side"], strict=True)]
+        found = [there[side].match(file) for file, side in zip(rows["file"], rows["side"], strict=True)]
         here = np.array([f is not None for f in found])
         if not here.all():
             lost = rows[~here].iloc[0]
             if not (self.subset and here.any()):
                 raise UsageError(
                     f"covidx: {int((~here).sum()):,} of the {len(rows):,} listed images are missing, the first is "
-                    f"{there[lost['side']][0] / lost['file']} ({lost['line']}). Fetch them, or take what is there: "
+                    f"{there[lost['side']].path / lost['file']} ({lost['line']}). Fetch them, or take what is there: "
                     "--set subset=true (rows then say so)."
                 )
             notes += ("subset",)
-        places = [f"{there[s][0].relative_to(root)}/{f}" for s, f in zip(rows["side"], found, strict=True)]
+        places = [f"{there[s].path.relative_to(root)}/{f}" for s, f in zip(rows["side"], found, strict=True)]
         rows = rows.assign(path=places, id=rows["side"] + "/" + rows["file"], patient=_patients(rows))[here]
         both = set(rows.loc[rows["side"] == "train", "patient"]) & set(rows.loc[rows["side"] == "test", "patient"])
         if both and self.shared_patients == "refuse":
@@ -190,6 +191,10 @@ class Covidx(Dataset):
         """Return one radiograph as (H,W) uint8; RGBA and other modes become grey."""
         return read_image(root / row["path"], self.channels)
 
+    def checksums(self, root: Path) -> dict[str, str]:
+        """Name the lists: nobody publishes sums of them."""
+        return {self._list(root, side).name: "no published sum" for side in SIDES}
+
     def remarks(self, root: Path) -> list[str]:
         """Return which version the lists are by their counts, and how many images no list names."""
         found = []
@@ -197,15 +202,15 @@ class Covidx(Dataset):
             path = self._list(root, side)
             rows = _read_list(path)
             counts = Counter(rows["class"])
-            own = THREE if set(counts) <= set(THREE) else TWO
+            own = CLASSES if set(counts) <= set(CLASSES) else BINARY
             numbers = tuple(counts[c] for c in own)
             version = PUBLISHED.get((side, numbers))
             told = f"the counts of version {version}" if version else "no published version has these counts"
             found.append(f"{path.name}: {', '.join(f'{n:,} {c}' for c, n in zip(own, numbers, strict=True))}: {told}")
-            folder, names = _images(root, side)
-            extra = len(names) - len({_match(f, names) for f in rows["file"]} - {None})
+            images = _images(root, side)
+            extra = len(images.names - {images.match(f) for f in rows["file"]})
             if extra:
-                found.append(f"{folder}: {len(names):,} images, {extra:,} of them in no list: left out")
+                found.append(f"{images.path}: {len(images.names):,} images, {extra:,} of them in no list: left out")
             repeated = int(rows["file"].duplicated().sum())
             if repeated:
                 found.append(f"{path.name}: {repeated:,} files are listed twice: taken once, their patients as one")
@@ -244,7 +249,7 @@ def _read_list(path: Path) -> pd.DataFrame:
         if fields[-last] not in KNOWN:
             raise UsageError(
                 f"{place}: unknown class {fields[2] if len(fields) < 5 else fields[-1]!r:.60}; expected "
-                f"{', '.join(THREE)}, or {', '.join(TWO)}, spelled so, after patient and file. {AGAIN}"
+                f"{', '.join(CLASSES)}, or {', '.join(BINARY)}, spelled so, after patient and file. {AGAIN}"
             )
         file = " ".join(fields[1:-last])
         if "/" in file or "\\" in file:
@@ -264,31 +269,32 @@ def _read_list(path: Path) -> pd.DataFrame:
 def _classes(listed: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
     """Return the classes of both lists. `UsageError`: they mix three classes with two."""
     used = {side: set(rows["class"]) for side, rows in listed.items()}
-    for classes in (THREE, TWO):
+    for classes in (CLASSES, BINARY):
         if all(u <= set(classes) for u in used.values()):
             return classes
     told = "; ".join(f"the {side} list has {', '.join(sorted(u))}" for side, u in used.items())
     raise UsageError(
-        f"covidx: {told}. Expected {', '.join(THREE)} or {', '.join(TWO)} in both: take two lists of one version."
+        f"covidx: {told}. Expected {', '.join(CLASSES)} or {', '.join(BINARY)} in both: take two lists of one version."
     )
 
 
-def _images(root: Path, side: str) -> tuple[Path, dict[str, str]]:
-    """Return the folder of one side, and for each of its files, and its name in lower case, the name."""
+@dataclass(frozen=True)
+class _Folder:
+    """The images of one side: the folder, their names, and each name by its lower case."""
+
+    path: Path
+    names: frozenset[str]
+    folded: Mapping[str, str]
+
+    def match(self, file: str) -> str | None:
+        """Return the name of a listed file, in whatever case it lies here; None where it does not."""
+        return file if file in self.names else self.folded.get(file.casefold())
+
+
+def _images(root: Path, side: str) -> _Folder:
     folder = root / "data" / side if (root / "data" / side).is_dir() else root / side
     names = files_in(folder, advice="Expected data/train and data/test, or train and test. Check --root.")
-    return folder, {name: name for name in names}
-
-
-def _match(file: str, names: Mapping[str, str]) -> str | None:
-    if file in names:
-        return file
-    return _folded(tuple(names)).get(file.casefold())
-
-
-@lru_cache(maxsize=4)
-def _folded(names: tuple[str, ...]) -> dict[str, str]:
-    return {name.casefold(): name for name in names}
+    return _Folder(folder, frozenset(names), {name.casefold(): name for name in names})
 
 
 def _patients(rows: pd.DataFrame) -> list[str]:

@@ -146,6 +146,7 @@ def test_images_in_no_list_are_left_out_and_counted_by_verify(root, harness):
     assert Covidx().index(root).digest() == before.digest()
     code, out, _ = harness("data", "verify", "covidx", "--root", root)
     assert code == 0
+    assert "test_COVIDx8A.txt: no published sum" in out
     assert "data/test: 15 images, 3 of them in no list: left out" in out
     assert "train_COVIDx8A.txt: 12 normal, 12 pneumonia, 12 COVID-19: no published version has these counts" in out
 
