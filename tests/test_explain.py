@@ -194,7 +194,7 @@ def test_of_a_cross_fitted_run_the_first_fold_is_explained_beside_the_mean(harne
         ({"image": "text.png"}, "text.png: cannot be decoded as an image"),
         ({"image": "empty.png"}, "empty.png: expected an image, the file is empty"),
         ({"image": "half.jpg"}, "half.jpg: cannot be decoded as an image"),
-        ({"image": ""}, "cannot be decoded as an image"),
+        ({"image": ""}, "expected an image, found something else"),
         ({"set": "phantom.size=64"}, "'phantom' is not part of this run"),
         ({"set": "learning_rate=1"}, "no selected component has a setting 'learning_rate'"),
         ({"set": "cells"}, "expected field=value"),

@@ -127,3 +127,21 @@ def test_evaluate_and_explain_go_on_with_the_same_folder(made, harness, tmp_path
         "explain", run, image, "--explainer", "gradcam", "--out", tmp_path / "out", "--runs-dir", place / "runs"
     )
     assert code == 0, err
+
+
+def test_a_network_that_is_loaded_is_scored_on_test_images_alone(made, harness, tmp_path):
+    place, found = made
+    weights = place / "runs" / found["left"].run_id / "fit" / "model.safetensors"
+    sets = [word for s in (*SMALL, "folder.name=elsewhere", "split=test_only") for word in ("--set", s)]
+    common = ("run", "--method", "baseline", "--dataset", "folder", "--root", place / "right" / "right", "--runs-dir",
+              tmp_path / "runs", *MODEL, *sets)  # fmt: skip
+    code, _, err = harness(*common)
+    assert code == 2
+    assert "folder has no training split, its images are for testing" in err
+    code, _, err = harness(*common, "--checkpoint", weights)
+    assert code == 0, err
+    (run,) = runs(tmp_path / "runs")
+    rows = from_run(run).rows
+    assert {row.n for row in rows if row.metric == "accuracy"} == {24}
+    assert {row.dataset for row in rows} == {"folder:elsewhere"}
+    assert all("loaded" in row.flags for row in rows)
