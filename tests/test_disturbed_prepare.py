@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ class Pictures(Dataset):
         return Index(samples, np.stack([np.arange(n) % 2, np.arange(n) % 5 == 0], 1).astype(np.uint8), ("odd", "fifth"))
 
     def read(self, row, root):
-        if row["id"] == os.environ.get("AT"):
+        if os.environ.get("AT") in (row["id"], "every.png"):
             exec(os.environ["DO"])
         image = read_image(root / row["path"], self.channels)
         with open(os.environ["READS"], "a") as file:
@@ -94,7 +95,8 @@ class Place:
     def started(self, **environment: str) -> subprocess.Popen[str]:
         """Start the command in a process of its own."""
         code = (
-            "import sys; from harness.data import cache; cache.CHUNK_BYTES, cache.CHUNK_IMAGES = 64, 8\n"
+            "import sys; from harness.data import cache, workers; cache.CHUNK_BYTES, cache.CHUNK_IMAGES = 64, 8\n"
+            "workers.START = 0.0\n"
             "from harness.cli import main; main(sys.argv[1:])"
         )
         everything = os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment
@@ -285,6 +287,31 @@ def test_a_command_that_waits_goes_on_for_one_that_is_killed(place):
     assert second.returncode == 0, err
     assert all(place.reads.count(f"{i:02d}.png") == 1 for i in range(16))
     place.check()
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")
+def test_the_other_processes_end_with_a_first_one_that_is_killed(place):
+    first = place.started(AT="every.png", DO="import time; time.sleep(0.3)")
+    until = time.monotonic() + 60
+    while len(session(first.pid)) < 3 and time.monotonic() < until:  # itself, another that reads, multiprocessing's own
+        time.sleep(0.05)
+    time.sleep(3)  # the other one reads
+    assert len(session(first.pid)) == 3
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    until = time.monotonic() + 10
+    while (left := session(first.pid)) and time.monotonic() < until:
+        time.sleep(0.05)
+    if left:
+        os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert left == []
+
+
+def session(leader: int) -> list[int]:
+    """Return the living processes of a session."""
+    done = subprocess.run(["ps", "-o", "pid=,stat=", "-s", str(leader)], capture_output=True, text=True)
+    return [int(line.split()[0]) for line in done.stdout.splitlines() if not line.split()[1].startswith("Z")]
 
 
 def test_who_waits_is_shown_how_far_the_other_is(place, monkeypatch):
