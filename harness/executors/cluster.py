@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ def distributed(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
 
     `RAY_ADDRESS` names the cluster; without it one of this machine's processes is made and ended here.
     """
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # else Ray would build an environment for each worker
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -39,15 +42,17 @@ def distributed(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
     environment = {"env_vars": {**given, "OMP_NUM_THREADS": str(threads)}}
     address = os.environ.get("RAY_ADDRESS")
     here = {} if address else {"num_cpus": jobs, "include_dashboard": False}
-    ray.init(
-        address=address or "local", runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **here
-    )
-    try:
-        share = min(1.0, ray.cluster_resources().get("GPU", 0) / jobs)
-        task = ray.remote(num_cpus=1, num_gpus=share, max_retries=RETRIES)(attempt)
-        return _all(ray, task, nodes, jobs, said)
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # what Ray says: stdout carries the result
+        ray.init(
+            address=address or "local", runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR,
+            **here,
+        )  # fmt: skip
+        try:
+            share = min(1.0, ray.cluster_resources().get("GPU", 0) / jobs)
+            task = ray.remote(num_cpus=1, num_gpus=share, max_retries=RETRIES)(attempt)
+            return _all(ray, task, nodes, jobs, said)
+        finally:
+            ray.shutdown()
 
 
 def _all(ray: Any, task: Any, nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
