@@ -118,6 +118,12 @@ def _declared(component: Any) -> dict[str, _Field]:
             for p in inspect.signature(component).parameters.values()
             if p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is not inspect.Parameter.empty
         ]
+        bare = [p.name for p in keywords if p.name not in hints]
+        if bare:
+            raise UsageError(
+                f"{component.__module__}.{component.__qualname__}: its keyword {bare[0]} has no type, so no setting "
+                f"can be read for it. Annotate it: {bare[0]}: float = ..., say."
+            )
         return {p.name: _Field(p.name, hints[p.name], p.default, {}) for p in keywords}
     return {}
 

@@ -68,6 +68,14 @@ def test_functions_have_settings_too():
     assert made.keywords == {"weights": "imagenet"}
 
 
+def test_a_keyword_without_a_type_is_one_error():
+    def bare(*, depth=3):
+        return depth
+
+    with pytest.raises(UsageError, match="its keyword depth has no type"):
+        fields_of(bare)
+
+
 def test_unknown_setting_names_the_closest():
     with pytest.raises(UsageError, match="Did you mean 'rate'"):
         build(Thing, "thing", ("--set", {"rte": "1"}))
