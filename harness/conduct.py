@@ -54,8 +54,7 @@ class Board:
     def text(self) -> str:
         """Return a table with a line per run, what is left to do, and what failed."""
         console = Console(width=WIDTH, highlight=False)
-        title = plain(self.suite.title or str(self.suite.path))
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
         common = set.intersection(*(set(s.spec.sets) for s in self.standings))
         own = [self._own(s.spec, common) for s in self.standings]
         for name in ("method", "dataset", *(("settings",) * bool(any(own)))):
@@ -68,6 +67,7 @@ class Board:
             words = [name, s.spec.dataset, *[settings] * bool(any(own)), str(s.spec.seed), s.word(), left]
             table.add_row(*map(plain, words))
         with console.capture() as captured:
+            console.print(plain(self.suite.title or str(self.suite.path)))
             console.print(table)
         lines = ["\n".join(line.rstrip() for line in captured.get().splitlines()), ""]
         lines += [f"Every run: {', '.join(x for x in self.standings[0].spec.sets if x in common)}"] if common else []
@@ -94,8 +94,9 @@ class Board:
         said = f"{len(self.standings) - len(todo)} of {len(self.standings)} runs are complete"
         if known:
             said += f"; {len(known)} of the others should take about {duration(sum(known))}, one after the other"
-        unknown = len(todo) - len(known)
-        return f"{said}{f'; of {unknown} no run alike is stored, so nobody knows yet' if unknown else ''}."
+        if unknown := len(todo) - len(known):
+            said += f"; how long {unknown} of the others take is not known: no run alike is stored"
+        return f"{said}."
 
 
 def status(path: Path, machine: Mapping[str, Any]) -> Board:
