@@ -33,22 +33,23 @@ class Classification:
 
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: id, patient, and label and probability of every class."""
-        positions = subject.positions
-        found, flags = [], ()
+        index, positions = subject.prepared.index, subject.positions
+        probability = np.empty((len(positions), len(index.classes)))
+        done, flags = 0, ()
         for batch in subject.feed(positions).batches(self.batch):
             logits = subject.logits(batch)
-            if not found and not torch.equal(subject.logits(batch).nan_to_num(), logits.nan_to_num()):
+            if not done and not torch.equal(subject.logits(batch).nan_to_num(), logits.nan_to_num()):
                 flags = ("random output",)
-            found.append(subject.task.probability(logits).double().cpu().numpy())
-            subject.progress(sum(map(len, found)), len(positions))
-        index = subject.prepared.index
+            probability[done : done + len(logits)] = subject.task.probability(logits).double().cpu().numpy()
+            done += len(logits)
+            subject.progress(done, len(positions))
         table = ClassificationTable(
             ids=index.samples["id"].to_numpy(str)[positions],
             clusters=index.samples["patient"].to_numpy(str)[positions],
             classes=index.classes,
             task=subject.task.name,
             label=index.labels[positions],
-            probability=np.concatenate(found),
+            probability=probability,
             fold=subject.fold[positions],
         )
         return Scored(table.to_frame(), passes={"forward": 1.0, "backward": 0.0}, flags=flags)

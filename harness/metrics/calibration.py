@@ -8,6 +8,7 @@ from harness.metrics.tables import ClassificationTable
 from harness.plugins import metric
 
 BINS = 15
+ROWS = 4096  # samples at once: of a thousand classes there is no room for a second matrix
 
 
 def bins(confidence: Floats) -> NDArray[np.intp]:
@@ -54,10 +55,12 @@ def brier(table: ClassificationTable, weights: Floats) -> Floats:
     MultiClass as Brier wrote it, the sum over the V classes, in [0, 2]; MultiLabel per class, in [0, 1].
     """
     kept = scorable(table, brier)
-    squared = (table.probability - table.label) ** 2  # (N,V)
     total = weights.sum(1, keepdims=True)
     if not is_per_class(table, brier):
         if not kept.all():
             return np.full((len(weights), 1), np.nan)
-        return ratio(weights @ squared.sum(1, keepdims=True), total)
+        parts = (slice(start, start + ROWS) for start in range(0, len(table.ids), ROWS))
+        squared = [((table.probability[rows] - table.label[rows]) ** 2).sum(1, keepdims=True) for rows in parts]
+        return ratio(weights @ np.concatenate([*squared, np.zeros((0, 1))]), total)
+    squared = (table.probability - table.label) ** 2  # (N,V)
     return with_macro(ratio(weights @ np.where(kept, squared, 0.0), total), kept)

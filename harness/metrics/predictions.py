@@ -1,6 +1,7 @@
 """Accuracy, precision, recall and F1 of the most probable class (the first one among equals)."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.metrics.cells import Floats, ratio, scorable, with_macro
 from harness.metrics.tables import ClassificationTable
@@ -19,8 +20,16 @@ def accuracy(table: ClassificationTable, weights: Floats) -> Floats:
 
 def _counts(table: ClassificationTable, weights: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the weight of right predictions, of predictions and of true samples per class, (R,V) each."""
-    true = table.label == 1
-    return tuple(weights @ m.astype(float) for m in (table.predicted & true, table.predicted, true))  # pyright: ignore
+    true, chosen = table.label.argmax(1), table.predicted.argmax(1)
+    known = np.asarray(table.predicted.any(1))
+
+    def of(classes: NDArray[np.intp], rows: NDArray[np.bool_]) -> Floats:
+        found = np.zeros((len(weights), len(table.classes)))
+        for k, w in enumerate(weights):  # of a thousand classes there is no room for a product of matrices
+            found[k] = np.bincount(classes[rows], w[rows], len(table.classes))
+        return found
+
+    return of(true, known & np.asarray(true == chosen)), of(chosen, known), of(true, np.ones(len(true), dtype=bool))
 
 
 @metric("precision", evaluation="classification", tasks=("multiclass",), unit="", higher_is_better=True,

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Positions = NDArray[np.intp]
+Positions = NDArray[np.intp] | NDArray[np.int32]
+MANY = 10**7  # scores of a table: above, positions take half the room, at a little time for each use
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +40,16 @@ def running(weights: Floats) -> Floats:
     return total
 
 
-def rank(score: Floats, label: NDArray[np.uint8]) -> Ranking:
-    """Return the ranking of one class from scores and 0/1 labels, both (N,)."""
+def rank(score: Floats, label: NDArray[np.uint8], scores: int = 0) -> Ranking:
+    """Return the ranking of one class from scores and 0/1 labels, both (N,), of a table with so many `scores`."""
     order = np.argsort(score, kind="stable")
     positives, negatives = order[label[order] == 1], order[label[order] == 0]
     of_positives, of_negatives = score[positives], score[negatives]
-    return Ranking(
+    found = (
         positives,
         negatives,
         np.searchsorted(of_negatives, of_positives, "left"),
         np.searchsorted(of_negatives, of_positives, "right"),
         np.searchsorted(of_positives, of_positives, "left"),
     )
+    return Ranking(*(f.astype(np.int32) for f in found) if scores > MANY else found)

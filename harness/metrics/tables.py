@@ -36,6 +36,14 @@ def require(condition: object, table: str, expected: str, got: object, advice: s
         raise UsageError(f"{table}: expected {expected}, got {got}. {advice}")
 
 
+def _gathered(frame: pd.DataFrame, columns: list[str], kind: type[np.generic]) -> NDArray[Any]:
+    """Return some columns as one matrix, without a copy between: of a thousand classes there is no room for two."""
+    found = np.empty((len(frame), len(columns)), kind, order="F")
+    for i, column in enumerate(columns):
+        found[:, i] = frame[column].to_numpy(dtype=kind)
+    return found
+
+
 def too_few(count: int, thing: str, minimum: int, where: str = "") -> str:
     """Return `7 positives, fewer than 20`, or "" where there are enough."""
     return f"{count} {thing}{'' if count == 1 else 's'}{where}, fewer than {minimum}" if count < minimum else ""
@@ -114,8 +122,8 @@ class ClassificationTable:
             clusters=frame["patient"].to_numpy(dtype=str),
             classes=classes,
             task=str(tasks[0]),
-            label=frame[[f"label:{c}" for c in classes]].to_numpy(dtype=np.uint8),
-            probability=frame[[f"probability:{c}" for c in classes]].to_numpy(dtype=np.float64),
+            label=_gathered(frame, [f"label:{c}" for c in classes], np.uint8),
+            probability=_gathered(frame, [f"probability:{c}" for c in classes], np.float64),
             fold=frame["fold"].to_numpy(dtype=np.int8) if "fold" in columns else None,
         )
 
@@ -162,7 +170,8 @@ class ClassificationTable:
     @cached_property
     def rankings(self) -> tuple[Ranking, ...]:
         """Return the V classes' rankings: sorted once, used by every replicate."""
-        return tuple(rank(self.probability[:, c], self.label[:, c]) for c in range(len(self.classes)))
+        scores = self.probability.size
+        return tuple(rank(self.probability[:, c], self.label[:, c], scores) for c in range(len(self.classes)))
 
     @cached_property
     def predicted(self) -> NDArray[np.bool_]:
@@ -170,7 +179,7 @@ class ClassificationTable:
         known = np.isfinite(self.probability).all(1)
         chosen = np.zeros(self.probability.shape, dtype=bool)
         rows = np.flatnonzero(known)
-        chosen[rows, self.probability[rows].argmax(1)] = True
+        chosen[rows, self.probability.argmax(1)[rows]] = True
         return chosen
 
     def counted(self, score: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
