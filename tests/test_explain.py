@@ -52,10 +52,10 @@ def arrays(out):
 def model_of(run, weights):
     from harness.device import resolve
     from harness.plan import remade
-    from harness.trained import _architecture, _filled
+    from harness.trained import _filled, architecture
 
     plan = remade(run.info, {"evaluations": ()}, run.folder.parent)
-    return _filled(_architecture(plan, len(run.info["classes"])), weights, resolve("cpu"))
+    return _filled(architecture(plan, len(run.info["classes"])), weights, resolve("cpu"))
 
 
 def test_maps_probabilities_and_pictures_are_the_models(harness, run, images, tmp_path, monkeypatch):

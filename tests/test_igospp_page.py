@@ -133,8 +133,8 @@ def test_how_insertion_climbs_on_attacked_images(page, monkeypatch):
         both[f"insertion_curve{suffix(condition)}"] = [np.array(curve, np.uint16)] * 21
     given(page, monkeypatch, StageResult("pair", clean.info, [], lambda: both))
     cells = cells_of(page.attacked(), "zoo:x, igos_pp")
-    assert cells[1:5] == ["28", "21", "0.900", "0.200"]
-    assert cells[5].startswith("-0.700 [")
-    assert cells[6:8] == ["0.020", "0.960"]
+    assert cells[1:6] == ["1", "28", "21", "0.900", "0.200"]
+    assert cells[6].startswith("-0.700 [")
+    assert cells[7:9] == ["0.020", "0.960"]
     flat = both.assign(**{f"insertion_curve{suffix(c)}": [np.full(51, 9, np.uint16)] * 21 for c in conditions[1:]})
     assert np.isnan(page.half_way(flat, conditions[1])).all()

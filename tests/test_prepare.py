@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from harness import prepare
-from harness.data import cache
+from harness.data import cache, workers
+from harness.data import survey as surveying
 from harness.data.index import Index
 from harness.data.survey import Survey, duplicates
 
@@ -94,13 +95,14 @@ def test_prepare_with_verify_names_what_changed_since(place):
 
 def test_all_of_them_decode_with_as_many_processes_as_asked_for(place, monkeypatch):
     plugin, root = place
-    real, asked = cache._parallel, []
+    real, asked = workers.parallel, []
 
     def parallel(work, jobs, count, workers, name):
         asked.append((work.__name__, count, workers))
         return real(work, jobs, count, 1, name)
 
-    monkeypatch.setattr(cache, "_parallel", parallel)
+    for module in (cache, surveying):
+        monkeypatch.setattr(module, "parallel", parallel)
     prepare.prepare("pictures", root, (), None, (plugin,), workers=3, verify=True, quiet=True)
     prepare.verify("pictures", root, (), None, (plugin,), quiet=True)
     assert asked == [("_fill", 6, 3), ("_read_again", 6, 3), ("_look", 6, None)]

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from support import TINY
 
 from harness import run as running
+from harness import stages
 from harness import trained as trained_models
 from harness.console import Reporter
 from harness.errors import HarnessError, UsageError
@@ -94,10 +95,15 @@ def test_a_setting_changes_the_key_of_its_stage_alone(tiny_runs):
     slower = _work(spec(runs_dir, sets=(*TINY, "learning_rate=0.001")))
     assert work.fit_key == other.fit_key != slower.fit_key
     assert baseline.run_id.endswith(work.fit_key)
-    keys = {n: [running._stage_key(w, w.plan.evaluations[n], None) for w in (work, other, slower)]
+    keys = {n: [_key(w, n) for w in (work, other, slower)]
             for n in ("classification", "localisation")}  # fmt: skip
     assert len(set(keys["classification"])) == 3
     assert keys["localisation"][0] == keys["localisation"][1] != keys["localisation"][2]
+
+
+def _key(work: running.Work, evaluation: str) -> str:
+    step = stages.Step(work.plan.evaluations[evaluation], None)
+    return stages.stage_key(work.plan, work.prepared, work.compute, work.fit_key, step)
 
 
 def _work(found: RunSpec) -> running.Work:

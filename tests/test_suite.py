@@ -203,7 +203,7 @@ def test_ctrl_c_stops_every_process_and_what_was_done_is_kept(tmp_path):
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     began = time.monotonic()
-    while not list(runs.glob("robust_fgsm-*/fit/history.jsonl")) and time.monotonic() - began < 300:
+    while not list(runs.glob("robust_fgsm-*/fit/resume.pt")) and time.monotonic() - began < 300:
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)

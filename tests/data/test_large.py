@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,7 @@ def test_labels_of_a_cache_are_a_map(tmp_path, monkeypatch):
     values = {"size": 32, "n_train": 96, "n_validation": 4, "n_test": 4}
     made_ = component.load()(**values)
     spec = DatasetSpec("phantom", tuple(sorted(dataclasses.asdict(made_).items())))
-    prepared = prepare(spec, tmp_path, component.identity(), workers=1)
+    prepared = prepare(spec, Path(), component.identity(), workers=1)
     assert isinstance(prepared.index.labels, np.memmap)
     assert (prepared.index.labels == made_.index(tmp_path).labels).all()
 

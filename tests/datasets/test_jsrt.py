@@ -317,7 +317,7 @@ def test_verify_finds_nothing_in_a_sound_folder(root, harness):
     code, out, _ = harness("data", "verify", "jsrt", "--root", root.parent)
     assert code == 0
     assert "No problems found." in out
-    assert "nodule: 12" in out
+    assert "boxes: 12" in out
     assert "CNNDAT_EN.TXT: no published sum" in out
 
 
