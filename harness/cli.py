@@ -211,9 +211,9 @@ def run_suite(ctx: click.Context, path: Path, executor: str, jobs: int, dry_run:
     """Make or finish every run of a suite. A second call does what is missing and repeats nothing."""
     from harness import conduct
 
-    board = conduct.run(path, _clean(options), executor=executor, jobs=jobs, dry_run=dry_run, quiet=as_json)
-    click.echo(board.json() if as_json else board.text())
-    if board.failed:
+    state = conduct.run(path, _clean(options), executor=executor, jobs=jobs, dry_run=dry_run, quiet=as_json)
+    click.echo(state.json() if as_json else state.text())
+    if state.failed:
         ctx.exit(HarnessError.exit_status)
 
 
@@ -223,8 +223,8 @@ def suite_status(path: Path, as_json: bool, **options: Any) -> None:
     """Say what of a suite is in the store. Nothing is prepared, trained or written."""
     from harness import conduct
 
-    board = conduct.status(path, _clean(options))
-    click.echo(board.json() if as_json else board.text())
+    state = conduct.status(path, _clean(options))
+    click.echo(state.json() if as_json else state.text())
 
 
 @main.command(name="list")

@@ -26,7 +26,7 @@ EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True)
-class Board:
+class State:
     """A suite's runs as they stand; after it was run, also how each of them ended."""
 
     suite: Suite
@@ -99,13 +99,13 @@ class Board:
         return f"{said}."
 
 
-def status(path: Path, machine: Mapping[str, Any]) -> Board:
+def status(path: Path, machine: Mapping[str, Any]) -> State:
     """Return how the runs of a suite stand in the store. Nothing is prepared, trained or written."""
     suite = read(path, machine)
-    return _board(suite, graph(suite.specs))
+    return _state(suite, graph(suite.specs))
 
 
-def run(path: Path, machine: Mapping[str, Any], *, executor: str, jobs: int, dry_run: bool, quiet: bool) -> Board:
+def run(path: Path, machine: Mapping[str, Any], *, executor: str, jobs: int, dry_run: bool, quiet: bool) -> State:
     """Carry out what is missing of a suite, and return how it stands then.
 
     A failed run costs itself and those that start from it. `UsageError` for a file or setting that is wrong, before
@@ -114,22 +114,22 @@ def run(path: Path, machine: Mapping[str, Any], *, executor: str, jobs: int, dry
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: expected at least 1.")
     suite = read(path, machine)
-    before = _board(suite, graph(suite.specs))
+    before = _state(suite, graph(suite.specs))
     left = _left(before)
     if dry_run or not left:
         return before
     ended = _carry_out(left, executor, jobs, Reporter(quiet=quiet))
-    return Board(suite, before.nodes, _board(suite, before.nodes).standings, ended)
+    return State(suite, before.nodes, _state(suite, before.nodes).standings, ended)
 
 
-def _board(suite: Suite, nodes: Sequence[Node]) -> Board:
+def _state(suite: Suite, nodes: Sequence[Node]) -> State:
     store = read_store(suite.specs[0])
-    return Board(suite, nodes, [store.standing(n.spec) for n in nodes])
+    return State(suite, nodes, [store.standing(n.spec) for n in nodes])
 
 
-def _left(board: Board) -> list[Node]:
+def _left(state: State) -> list[Node]:
     """Return the runs that are not complete; one whose start is complete needs nobody."""
-    left = [n for n, s in zip(board.nodes, board.standings, strict=True) if not s.complete]
+    left = [n for n, s in zip(state.nodes, state.standings, strict=True) if not s.complete]
     numbers = {n.number for n in left}
     return [n if n.needs in numbers else dataclasses.replace(n, needs=None) for n in left]
 
