@@ -83,7 +83,7 @@ def main() -> None:
     spec = DatasetSpec(options.dataset, tuple(sorted((s.name, s.value) for s in settings)))
     root = find_root(dataset, options.dataset)
     rows = dataset.index(root).samples.to_dict("records")
-    size = cache._chunk_size(dataset)
+    size = cache.chunk_size(dataset)
     found = []
     for _ in range(options.rounds):
         cold, warm = bare_seconds(spec, root, rows, options.workers, size)
