@@ -76,10 +76,10 @@ class Store:
                 return Standing(spec, "", False, (), (), None, f"{spec.dataset} is not prepared yet")
             compute = devices.resolve(spec.device, spec.precision)
             key = _fit_key(plan, prepared, compute)
+            exact_cam = architecture(plan, len(prepared.index.classes)).exact_cam
         except HarnessError as error:
             return Standing(spec, "", False, (), (), None, str(error).splitlines()[0])
         folder = RunFolder(spec.runs_dir / name_of(spec.method, plan.dataset_name, spec.seed, key))
-        exact_cam = architecture(plan, len(prepared.index.classes)).exact_cam
         wanted, _ = steps(plan, prepared, exact_cam=exact_cam)
         measured, info = compute.exact(), folder.info if (folder.folder / "run.json").exists() else {}
         cannot = set(info.get("missing_evaluations", {}))

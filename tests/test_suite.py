@@ -193,6 +193,21 @@ def test_a_failed_run_costs_itself_and_what_starts_from_it(harness, tmp_path, jo
     assert found["baseline"]["error"] == ""
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_chain_that_fails_at_its_start_ends(tmp_path, jobs):
+    """Nothing runs any more when the last ones turn out not to be made: that is the end, not a wait for ever."""
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(BROKEN.format(fails="raise ValueError('it broke')"))
+    file = written(tmp_path, ALL.replace("baseline.max_epochs = 1\n", "") + '[[runs]]\nmethod = "after"\n')
+    command = [sys.executable, "-m", "harness", "suite", "run", str(file), "--runs-dir", str(tmp_path / "runs"),
+               "--device", "cpu", "--plugin", str(plugin), "--jobs", str(jobs), "--json"]  # fmt: skip
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 4, done.stderr
+    found = {r["method"]: r["error"] for r in json.loads(done.stdout)["runs"]}
+    assert "it broke" in found["broken"]
+    assert found["after"].startswith("not made: broken, seed 0")
+
+
 def test_ctrl_c_stops_every_process_and_what_was_done_is_kept(tmp_path):
     slow = TWO.replace("set = { max_epochs = 1 }", "set = { max_epochs = 500, patience = 500 }").replace(
         "seeds = [0, 1]", "seeds = [0]"

@@ -49,6 +49,7 @@ def unpack(archive: Path, target: Path, *, inside: str = "", allowed: int | None
         raise UsageError(
             f"{archive}: {why}. It was not unpacked. Remove it, and fetch it again from its own source."
         ) from None
+    # NotImplementedError: zipfile says so of a compression or version that it does not know
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, UnicodeError) as error:
         raise UsageError(f"{archive}: cannot be unpacked ({error}). Remove it, and fetch it again.") from None
     finally:

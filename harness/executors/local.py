@@ -76,6 +76,8 @@ def parallel(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
                 theirs.close()
                 running[node.number] = (process, ours, time.monotonic(), slot)
                 said(node, None)
+            if not running:  # what was left could not be made; others may wait for it
+                continue
             wait([process.sentinel for process, *_ in running.values()])
             for number in [n for n, (process, *_) in running.items() if not process.is_alive()]:
                 process, ours, began, _ = running.pop(number)

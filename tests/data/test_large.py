@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,7 @@ def test_targets(filed, task):
     assert len(encoded(labels, some[:0], task)) == 0
 
 
-def test_a_full_disk_is_an_error(filed, monkeypatch):
-    if not filed:
-        pytest.skip("nothing is written")
-
+def test_a_full_disk_is_an_error_where_a_file_is_written(filed, monkeypatch):
     class Full:
         def __enter__(self):
             return self
@@ -95,8 +93,8 @@ def test_a_full_disk_is_an_error(filed, monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(index_module.tempfile, "TemporaryFile", Full)
-    with pytest.raises(OSError, match="No space left"):
-        one_hot(np.array(NUMBERS), 3)
+    with pytest.raises(OSError, match="No space left") if filed else nullcontext():
+        assert one_hot(np.array(NUMBERS), 3).shape == (len(NUMBERS), 3)
 
 
 def test_labels_of_a_cache_are_a_map(tmp_path, monkeypatch):
