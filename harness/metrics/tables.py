@@ -36,12 +36,16 @@ def require(condition: object, table: str, expected: str, got: object, advice: s
         raise UsageError(f"{table}: expected {expected}, got {got}. {advice}")
 
 
-def _gathered(frame: pd.DataFrame, columns: list[str], kind: type[np.generic]) -> NDArray[Any]:
-    """Return some columns as one matrix, without a copy between: of a thousand classes there is no room for two."""
-    found = np.empty((len(frame), len(columns)), kind, order="F")
-    for i, column in enumerate(columns):
-        found[:, i] = frame[column].to_numpy(dtype=kind)
-    return found
+def _gathered(frame: pd.DataFrame, prefix: str, classes: tuple[str, ...], kind: type[np.generic]) -> NDArray[Any]:
+    """Return the columns `prefix` + class as one matrix (N,V), by columns in memory.
+
+    Where they lie side by side it is the frame's own memory: of a thousand classes there is no room for two.
+    """
+    wanted = [f"{prefix}{c}" for c in classes]
+    first = frame.columns.get_loc(wanted[0])
+    if isinstance(first, int) and list(frame.columns[first : first + len(wanted)]) == wanted:
+        return np.asfortranarray(frame.iloc[:, first : first + len(wanted)].to_numpy(dtype=kind))
+    return np.asfortranarray(frame[wanted].to_numpy(dtype=kind))
 
 
 def too_few(count: int, thing: str, minimum: int, where: str = "") -> str:
@@ -122,8 +126,8 @@ class ClassificationTable:
             clusters=frame["patient"].to_numpy(dtype=str),
             classes=classes,
             task=str(tasks[0]),
-            label=_gathered(frame, [f"label:{c}" for c in classes], np.uint8),
-            probability=_gathered(frame, [f"probability:{c}" for c in classes], np.float64),
+            label=_gathered(frame, "label:", classes, np.uint8),
+            probability=_gathered(frame, "probability:", classes, np.float64),
             fold=frame["fold"].to_numpy(dtype=np.int8) if "fold" in columns else None,
         )
 
