@@ -10,6 +10,12 @@ import pytest
 from support import TINY
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: a worker that takes one up last would keep the others waiting."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _private_places(tmp_path_factory: pytest.TempPathFactory):
     places = pytest.MonkeyPatch()

@@ -94,6 +94,7 @@ def test_list_runs(harness, tiny_runs):
         assert "localisation-cam" in entries[result.run_id]["evaluations"]
 
 
+@pytest.mark.slow
 def test_report_publish_check(harness, tiny_runs, tmp_path):
     runs_dir, (baseline, _) = tiny_runs
     results, table = tmp_path / "results", tmp_path / "leaderboard.md"

@@ -189,6 +189,7 @@ def evaluated(tiny_runs, tmp_path_factory):
     return evaluate(first.run_id, {"evaluations": names, "limit": 4}, runs_dir, Reporter(quiet=True))
 
 
+@pytest.mark.slow
 @of("evaluation")
 def test_evaluation(component: Component, evaluated):
     made = component.load()()

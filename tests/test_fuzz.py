@@ -242,6 +242,7 @@ def corpora(synthetic, masked, tmp_path_factory) -> list[Path]:
     return [base / name for name in made]
 
 
+@pytest.mark.slow
 @fuzzed(60)
 @given(data=st.data())
 def test_runs(corpora, tmp_path_factory, data):
@@ -271,6 +272,7 @@ def test_runs(corpora, tmp_path_factory, data):
         assert not (work / "published").exists()
 
 
+@pytest.mark.slow
 @fuzzed(60)
 @given(data=st.data())
 def test_records(tmp_path_factory, data):

@@ -77,6 +77,7 @@ def test_cifar10_is_whole():
     assert pixels.std((0, 1, 2)) == pytest.approx(data.std, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_main_line_on_real_radiographs(chest, tmp_path):
     """One short epoch at 112 px and a limited evaluation: the very line of the README, end to end."""
     sets = ("chestxray14.size=112", "subset=true", "robust_fgsm.max_epochs=1", "baseline.max_epochs=1",

@@ -246,6 +246,7 @@ def every_page(site, attacked_site, trusted_site):
     return [p.as_uri() for p in found]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_at_three_sizes(watched, site, attacked_site, trusted_site, scheme):

@@ -23,6 +23,7 @@ def pack(folder, out):
     return bundle(folder, make_environment(templates / "templates"), templates / "assets" / "single.js", out)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_every_link_of_every_page_works(single, site, watched):
     out, _ = single
