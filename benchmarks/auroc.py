@@ -12,7 +12,7 @@ import numpy as np
 
 from harness import stats
 from harness.metrics.auroc import auroc
-from harness.metrics.tables import ClassificationTable
+from harness.metrics.classification_table import ClassificationTable
 
 IMAGES, PATIENTS, CLASSES = 25_596, 2_797, 14
 

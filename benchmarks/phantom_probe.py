@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from harness import stats
 from harness.console import Reporter
 from harness.metrics.auroc import auroc
-from harness.metrics.tables import ClassificationTable
+from harness.metrics.classification_table import ClassificationTable
 from harness.plan import RunSpec, make
 from harness.record import from_run
 from harness.run import prepare_data

@@ -12,11 +12,12 @@ import numpy as np
 from harness.columns import board_key
 from harness.errors import HarnessError
 from harness.metrics.cells import registration
+from harness.metrics.classification_table import ClassificationTable
 from harness.metrics.localisation import pair_iou
+from harness.metrics.localisation_table import LocalisationTable
 from harness.metrics.robustness import RobustnessTable
 from harness.metrics.scored import ScoreTable, suffix
 from harness.metrics.summary import TABLES, builtin
-from harness.metrics.tables import ClassificationTable, LocalisationTable
 from harness.record import Result, StageResult, newest
 
 Key: TypeAlias = tuple[str, str]  # sample and class; class "" where the score is of the sample alone

@@ -10,7 +10,7 @@ from harness import stats
 from harness.compare import scores, stage_of
 from harness.errors import UsageError
 from harness.metrics.auroc import auroc
-from harness.metrics.tables import ClassificationTable
+from harness.metrics.classification_table import ClassificationTable
 
 
 def seeded(result, seed: int, flip: float = 0.0):

@@ -63,7 +63,7 @@ def test_it_tells_findings_apart(trained):
 @pytest.mark.slow
 def test_cam_beats_the_best_reference_row(trained):
     from harness.metrics.localisation import localisation_accuracy
-    from harness.metrics.tables import LocalisationTable
+    from harness.metrics.localisation_table import LocalisationTable
 
     tables = {
         s.info["explainer"]: LocalisationTable.from_frame(s.read_samples())

@@ -9,8 +9,8 @@ import pytest
 from support import REPOSITORY
 
 from harness import paired, stats
+from harness.metrics.classification_table import ClassificationTable
 from harness.metrics.summary import applicable, builtin, joint
-from harness.metrics.tables import ClassificationTable
 from harness.plugins import load_file
 from harness.record import from_run
 

@@ -135,8 +135,8 @@ def changed(result, frame=None, rows=None, info=None, stage=None):
 
 def rescored(result, noise):
     """Return a result whose probabilities were moved, and the rows that follow from them."""
+    from harness.metrics.classification_table import ClassificationTable
     from harness.metrics.summary import summarise
-    from harness.metrics.tables import ClassificationTable
 
     def move(frame: pd.DataFrame) -> pd.DataFrame:
         rng, frame = np.random.default_rng(3), frame.copy()

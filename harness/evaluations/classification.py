@@ -14,8 +14,8 @@ from harness.config import setting
 from harness.data.cache import Prepared
 from harness.evaluations.subject import Scored, Subject
 from harness.metrics.cells import Metric
+from harness.metrics.classification_table import ClassificationTable
 from harness.metrics.summary import summarise
-from harness.metrics.tables import ClassificationTable
 from harness.plugins import evaluation
 
 

@@ -18,8 +18,8 @@ from harness.data.index import folds_by_patient
 from harness.evaluations import explained_maps, gallery
 from harness.evaluations.subject import Picture, Scored, Subject, fixed_order
 from harness.metrics.cells import Metric
+from harness.metrics.localisation_table import FOLDS, MISSING, SCALE, LocalisationTable, quantise
 from harness.metrics.summary import summarise
-from harness.metrics.tables import FOLDS, MISSING, SCALE, LocalisationTable, quantise
 from harness.plugins import evaluation
 from harness.scores.boxes import box_mask
 from harness.scores.energy import energy

@@ -3,7 +3,7 @@
 import numpy as np
 
 from harness.metrics.cells import Floats, ratio, scorable, with_macro
-from harness.metrics.tables import ClassificationTable
+from harness.metrics.classification_table import ClassificationTable
 from harness.plugins import metric
 
 BLOCK = 16  # replicates at once: the running sums of a block stay in the processor's cache

@@ -4,7 +4,7 @@ import numpy as np
 
 from harness.metrics.auroc import BLOCK
 from harness.metrics.cells import Floats, ratio, scorable, with_macro
-from harness.metrics.tables import ClassificationTable
+from harness.metrics.classification_table import ClassificationTable
 from harness.plugins import metric
 
 

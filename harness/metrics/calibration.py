@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.cells import Floats, is_per_class, ratio, scorable, with_macro
-from harness.metrics.tables import ClassificationTable
+from harness.metrics.classification_table import ClassificationTable
 from harness.plugins import metric
 
 BINS = 15

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.cells import Floats, ratio, scorable, with_macro
-from harness.metrics.tables import FOLDS, SCALE, THRESHOLDS, LocalisationTable
+from harness.metrics.localisation_table import FOLDS, SCALE, THRESHOLDS, LocalisationTable
 from harness.plugins import metric
 
 TENTHS = SCALE // 10

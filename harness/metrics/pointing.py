@@ -3,7 +3,7 @@
 import numpy as np
 
 from harness.metrics.cells import Floats, ratio, scorable, with_macro
-from harness.metrics.tables import LocalisationTable
+from harness.metrics.localisation_table import LocalisationTable
 from harness.plugins import metric
 
 

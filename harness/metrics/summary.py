@@ -40,13 +40,14 @@ from harness.metrics.cells import (
     registration,
     scorable,
 )
+from harness.metrics.classification_table import ClassificationTable
 from harness.metrics.explanations import ExplanationTable
 from harness.metrics.gradient_bound import GradientBoundTable
 from harness.metrics.insertion_deletion import InsertionDeletionTable
+from harness.metrics.localisation_table import LocalisationTable
 from harness.metrics.robust_accuracy import RobustAccuracyTable
 from harness.metrics.robustness import RobustnessTable
 from harness.metrics.shortcut import ShortcutMapsTable, ShortcutTable
-from harness.metrics.tables import ClassificationTable, LocalisationTable
 from harness.metrics.trust import AgreementTable, InfidelityTable, RandomisationTable, SensitivityTable
 
 MODULES = (  # in the order of their columns

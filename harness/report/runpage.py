@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.columns import BoardKey, ColumnKey, board_key, column_key
-from harness.metrics.tables import THRESHOLDS
+from harness.metrics.localisation_table import THRESHOLDS
 from harness.record import Result
 from harness.report import charts
 from harness.report.boards import SUMMARY_CLASSES, digits_of, is_reference, newest, status

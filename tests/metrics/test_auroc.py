@@ -8,7 +8,7 @@ from harness import stats
 from harness.metrics.auroc import BLOCK, auroc
 from harness.metrics.average_precision import average_precision
 from harness.metrics.cells import reasons
-from harness.metrics.tables import ClassificationTable
+from harness.metrics.classification_table import ClassificationTable
 
 
 def make(label, probability, task="multilabel", clusters=None):

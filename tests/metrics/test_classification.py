@@ -7,8 +7,8 @@ from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, precisio
 
 from harness.metrics.calibration import bins, brier, ece
 from harness.metrics.cells import reasons
+from harness.metrics.classification_table import ClassificationTable
 from harness.metrics.predictions import accuracy, f1, precision, recall
-from harness.metrics.tables import ClassificationTable
 
 N, V = 400, 4
 

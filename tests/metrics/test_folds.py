@@ -8,8 +8,8 @@ from harness import stats
 from harness.errors import UsageError
 from harness.metrics.auroc import auroc
 from harness.metrics.cells import MINIMUM_PER_MODEL, evaluated, reasons, registration
+from harness.metrics.classification_table import ClassificationTable
 from harness.metrics.summary import builtin, summarise
-from harness.metrics.tables import ClassificationTable
 
 METRIC = {registration(m)["name"]: m for m in builtin()}
 

@@ -18,8 +18,8 @@ from harness.metrics.localisation import (
     pair_iou,
     skipped_choices,
 )
+from harness.metrics.localisation_table import LEVELS, MISSING, LocalisationTable, quantise
 from harness.metrics.pointing import energy, pointing_game
-from harness.metrics.tables import LEVELS, MISSING, LocalisationTable, quantise
 
 TS = range(1, 8)  # T = k/10
 

@@ -9,7 +9,8 @@ import pytest
 from harness.errors import UsageError
 from harness.metrics import summary
 from harness.metrics.cells import reasons, registration
-from harness.metrics.tables import FOLDS, LEVELS, MISSING, ClassificationTable, LocalisationTable
+from harness.metrics.classification_table import ClassificationTable
+from harness.metrics.localisation_table import FOLDS, LEVELS, MISSING, LocalisationTable
 from harness.plugins import metric
 from harness.rows import Row, from_json
 

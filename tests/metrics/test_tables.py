@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from harness.errors import UsageError
-from harness.metrics.tables import LEVELS, MISSING, ClassificationTable, LocalisationTable
+from harness.metrics.classification_table import ClassificationTable
+from harness.metrics.localisation_table import LEVELS, MISSING, LocalisationTable
 
 
 def classification(n=30, task="multilabel"):

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from harness.metrics.classification_table import ClassificationTable
 from harness.metrics.explanations import ExplanationTable
+from harness.metrics.localisation_table import FOLDS, LEVELS, LocalisationTable, quantise
 from harness.metrics.robustness import RobustnessTable
 from harness.metrics.summary import TABLES, summarise
-from harness.metrics.tables import FOLDS, LEVELS, ClassificationTable, LocalisationTable, quantise
 from harness.record import from_run, write_record
 from harness.rows import Row
 from harness.store import RunFolder, write_bytes, write_json, write_stage
