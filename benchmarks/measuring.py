@@ -43,10 +43,10 @@ class Measuring:
     measured: list[Measured] = field(default_factory=list, init=False)
     wrong: list[str] = field(default_factory=list, init=False)
 
-    def call(self, name: str, bound: float, *arguments: str) -> str:
-        """Run one command of the harness and return its stdout; a failure ends the benchmark."""
+    def call(self, name: str, bound: float, *arguments: str, status: int = 0) -> str:
+        """Run one command of the harness and return its stdout; another exit `status` ends the benchmark."""
         print(f"{name} ...", file=sys.stderr, flush=True)
-        found = measure(name, bound, arguments, self.folder)
+        found = measure(name, bound, arguments, self.folder, status)
         self.measured.append(found)
         print(_line(found), file=sys.stderr, flush=True)
         if found.largest > bound * 1e9:
@@ -90,7 +90,7 @@ def memory(session: int) -> list[int]:
     return found
 
 
-def measure(name: str, bound: float, arguments: Sequence[str], folder: Path) -> Measured:
+def measure(name: str, bound: float, arguments: Sequence[str], folder: Path, status: int = 0) -> Measured:
     """Return what a command of the harness takes; its stderr goes to ours."""
     environment = os.environ | {"HARNESS_CACHE": str(folder / "cache"), "PYTHONPATH": str(REPOSITORY)}
     largest = together = 0
@@ -107,7 +107,7 @@ def measure(name: str, bound: float, arguments: Sequence[str], folder: Path) -> 
         seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         out.seek(0)
         text = out.read()
-    if process.returncode:
+    if process.returncode != status:
         sys.exit(f"{text}\n{name}: harness {' '.join(arguments)} ended with {process.returncode}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Measured(name, bound, seconds, cpu, largest, together, text)
