@@ -34,7 +34,7 @@ class Classification:
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: id, patient, and label and probability of every class."""
         index, positions = subject.prepared.index, subject.positions
-        probability = np.empty((len(positions), len(index.classes)))
+        probability = np.empty((len(positions), len(index.classes)), order="F")
         done, flags = 0, ()
         for batch in subject.feed(positions).batches(self.batch):
             logits = subject.logits(batch)

@@ -4,11 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.cells import Floats, is_per_class, ratio, scorable, with_macro
-from harness.metrics.classification_table import ClassificationTable
+from harness.metrics.classification_table import ROWS, ClassificationTable
 from harness.plugins import metric
 
 BINS = 15
-ROWS = 4096  # samples at once: of a thousand classes there is no room for a second matrix
 
 
 def bins(confidence: Floats) -> NDArray[np.intp]:

@@ -17,6 +17,8 @@ from harness.metrics.ranking import Ranking, rank
 from harness.metrics.tables import require, rows_of_ids, too_few
 from harness.reading import understood
 
+ROWS = 4096  # samples at once: of a thousand classes there is no room for a second matrix
+
 
 def _gathered(frame: pd.DataFrame, prefix: str, classes: tuple[str, ...], kind: type[np.generic]) -> NDArray[Any]:
     """Return the columns `prefix` + class as one matrix (N,V), by columns in memory.
@@ -61,11 +63,12 @@ class ClassificationTable:
         for array, what in ((self.label, "labels"), (self.probability, "probabilities")):
             require(array.shape == (n, v), name, f"{what} of shape {(n, v)}", array.shape, "Give N rows, V columns.")
         require(len(np.unique(self.ids)) == n, name, "unique ids", "repeated ones", "Score each sample once.")
-        require(np.isin(self.label, (0, 1)).all(), name, "labels 0 or 1", "others", "Give the 0/1 matrix.")
+        known = all(np.isin(column, (0, 1)).all() for column in self.label.T)  # by columns: no matrix in passing
+        require(known, name, "labels 0 or 1", "others", "Give the 0/1 matrix.")
         one = self.task != "multiclass" or (self.label.sum(1) == 1).all()
         require(one, name, "one label per sample (multiclass)", "others", "Give one-hot labels.")
-        p = self.probability
-        inside = (np.isnan(p) | ((p >= -1e-6) & (p <= 1 + 1e-6))).all()  # rounding of a float32 softmax
+        rounding = 1e-6  # of a float32 softmax
+        inside = all((np.isnan(p) | ((p >= -rounding) & (p <= 1 + rounding))).all() for p in self.probability.T)
         require(inside, name, "probabilities in [0, 1]", "others", "Give probabilities, not logits.")
 
     @classmethod
@@ -94,12 +97,14 @@ class ClassificationTable:
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the frame that `from_frame` reads."""
+        """Return the frame that `from_frame` reads; its probabilities are the table's own memory."""
         frame = {"id": self.ids.astype(object), "patient": self.clusters.astype(object), "task": self.task}
         frame |= {} if self.fold is None else {"fold": self.fold}
-        frame |= {f"label:{c}": self.label[:, i] for i, c in enumerate(self.classes)}
-        frame |= {f"probability:{c}": self.probability[:, i] for i, c in enumerate(self.classes)}
-        return pd.DataFrame(frame, index=pd.RangeIndex(len(self.ids)))
+        rows = pd.RangeIndex(len(self.ids))
+        labels = pd.DataFrame(self.label, index=rows, columns=[f"label:{c}" for c in self.classes])
+        known = [f"probability:{c}" for c in self.classes]
+        probabilities = pd.DataFrame(self.probability, index=rows, columns=known, copy=False)
+        return pd.concat([pd.DataFrame(frame, index=rows), labels, probabilities], axis=1)
 
     def select(self, ids: Iterable[str]) -> ClassificationTable:
         """Return the table of these samples, in this order; raises `UsageError` for an unknown id."""
@@ -142,10 +147,11 @@ class ClassificationTable:
     @cached_property
     def predicted(self) -> NDArray[np.bool_]:
         """Return the most probable class of each sample, the first among equals, one-hot, (N,V); none where NaN."""
-        known = np.isfinite(self.probability).all(1)
         chosen = np.zeros(self.probability.shape, dtype=bool)
-        rows = np.flatnonzero(known)
-        chosen[rows, self.probability.argmax(1)[rows]] = True
+        for start in range(0, len(self.ids), ROWS):  # numpy's argmax along a row copies what it is given
+            part = self.probability[start : start + ROWS]
+            known = np.flatnonzero(np.isfinite(part).all(1))
+            chosen[start + known, part.argmax(1)[known]] = True
         return chosen
 
     def counted(self, score: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
