@@ -88,10 +88,10 @@ class AutoAttack:
         facts = {
             "accuracy": float(np.nanmean(correct)) if np.isfinite(correct).any() else None,
             "attacks": list(attacks_of(self.version, len(index.classes))),
-            "left_the_ball": int(frame["outside"].sum()),  # such an image counts as not fooled
+            "left_the_ball": int(frame["outside"].to_numpy().sum()),  # such an image counts as not fooled
             "remarks": list(dict.fromkeys(remarks)),
         }
-        passes = {name: float(frame[name].sum() / len(positions)) for name in ("forward", "backward")}
+        passes = {name: float(frame[name].to_numpy().sum() / len(positions)) for name in ("forward", "backward")}
         return Scored(table.to_frame(), passes=passes, facts=facts)
 
     def _part(self, subject: Subject, positions: NDArray[np.int64], norms: dict[str, float]) -> pd.DataFrame:

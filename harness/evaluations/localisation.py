@@ -141,9 +141,10 @@ def gallery_of(subject: Subject, explainer: Any, pairs: Pairs, scores: dict[str,
     ]
 
 
-def _stacked(column: pd.Series) -> NDArray[Any]:
+def _stacked(frame: pd.DataFrame, name: str) -> NDArray[Any]:
     """Return a column of numbers (P,), or of lists of V of them (P,V)."""
-    return np.stack(column.tolist()) if column.dtype == object else column.to_numpy()
+    values = frame[name].to_numpy()
+    return np.stack(values.tolist()) if values.dtype == object else values
 
 
 @evaluation("localisation", source="Khakzar 2019, 3.3; protocol.md, 2", version=1, standard=True, per_explainer=True,
@@ -175,7 +176,7 @@ class Localisation:
 
         frame = subject.in_parts(len(pairs), self.batch, make)
         passes = {name: float(frame.pop(name).mean()) for name in ("forward", "backward")}
-        scores = {str(name): _stacked(frame[name]) for name in frame.columns}
+        scores = {str(name): _stacked(frame, str(name)) for name in frame.columns}
         index = subject.prepared.index
         table = LocalisationTable(
             ids=pairs.ids,
