@@ -49,7 +49,7 @@ def assist(spec: RunSpec, run_id: str, reporter: Reporter) -> int:
     wanted, _ = steps(plan, prepared, exact_cam=models[0].exact_cam)
     keys = {step.name: key_of_stage(work, step) for step in wanted}
     asked = offered(folder)
-    for name in asked.keys() & keys.keys():
+    for name in sorted(asked.keys() & keys.keys()):
         if asked[name] != keys[name]:
             raise UsageError(
                 f"to assist run {run_id}: expected {name} with key {asked[name]}, got {keys[name]}, on "

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -25,7 +24,6 @@ from harness.plan import RunSpec
 from harness.plugins import catalogue
 from harness.run import execute
 from harness.shards import offer, offered
-from harness.stages import Step
 from harness.store import RunFolder
 
 QUIET = Reporter(quiet=True)
@@ -124,3 +122,164 @@ def test_parts_of_an_assistant_give_the_bytes_of_one_process(place, tmp_path, mo
     assert written(shared) == written(alone) != {}
     one, other = ({s.info["key"]: (s.info["facts"], s.info["passes"]) for s in f.stages()} for f in (alone, shared))
     assert one == other
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sets": ("n_test=150",)}, "expected the data, plug-ins and precision that it has, those here make run"),
+        ({"precision": "bf16"}, "bf16). Put the same files on every machine."),
+        ({"limit": 20}, "expected classification with key"),
+    ],
+)
+def test_an_assistant_that_finds_other_data_or_settings_is_refused(place, tmp_path, change, said):
+    spec = spec_of("multilabel", place, place / "tiny.py", evaluations=("classification", "localisation"), sets=PHANTOM)
+    (result,) = execute(spec, QUIET)
+    shared = trained_copy(RunFolder(spec.runs_dir / result.run_id), tmp_path)
+    offer(shared, keys_of(RunFolder(spec.runs_dir / result.run_id)))
+    other = dataclasses.replace(spec, runs_dir=tmp_path, **change)
+    if "sets" in change:
+        other = dataclasses.replace(other, sets=(*PHANTOM[:-1], *change["sets"]))
+    with pytest.raises(UsageError) as error:
+        assist(other, shared.run_id, QUIET)
+    assert said in str(error.value)
+    assert not list(shared.folder.rglob("*.parquet"))
+
+
+PHANTOM = ("classification.resamples=20", "localisation.resamples=20", "localisation.batch=4", "max_epochs=1",
+           "phantom_shortcut.size=32", "n_train=64", "n_validation=64", "n_test=160")  # fmt: skip
+LOGGED = '''
+import os, time
+import torch
+from harness.api import Explanation, explainer
+
+def say(word, seeds):
+    with open(os.environ["PARTS_LOG"], "a") as log:
+        log.write(f"{word} {os.getpid()} {'-'.join(str(int(s)) for s in seeds)}\\n")
+
+@explainer("logged", source="a test")
+def logged(model, x, target, *, seeds):
+    """Say what is explained, and by which process."""
+    say("begun", seeds)
+    time.sleep(float(os.environ["PARTS_SECONDS"]))
+    if "PARTS_FAIL" in os.environ and os.environ["PARTS_FAIL"] in open("/proc/self/cmdline").read():
+        raise ValueError("it broke")
+    found = x.mean(1) * torch.tensor([float(s % 7 + 1) for s in seeds]).view(-1, 1, 1)
+    say("done", seeds)
+    return Explanation(found, 1.0, 0.0)
+'''
+COMMAND = """
+import pickle, sys
+from harness.console import Reporter
+spec, run_id = pickle.loads(bytes.fromhex(sys.argv[1]))
+if sys.argv[2] == "run":
+    from harness.run import execute
+    execute(spec, Reporter(quiet=True))
+else:
+    from harness.assist import assist
+    assist(spec, run_id, Reporter(quiet=True))
+"""
+
+
+class Shared:
+    """A run with twenty or more parts of a third of a second, and the processes that are at it."""
+
+    def __init__(self, place: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plugin, self.log = folder / "logged.py", folder / "log"
+        plugin.write_text(TINY_NETWORK + LOGGED)
+        self.log.touch()
+        monkeypatch.setenv("PARTS_LOG", str(self.log))
+        monkeypatch.setenv("PARTS_SECONDS", "0")
+        more = {"explainers": ("logged",), "sets": PHANTOM}
+        self.spec = spec_of("multilabel", place, plugin, evaluations=("classification", "localisation"),
+                            runs_dir=folder / "alone", **more)  # fmt: skip
+        (result,) = execute(self.spec, QUIET)
+        self.alone = RunFolder(self.spec.runs_dir / result.run_id)
+        self.shared = trained_copy(self.alone, folder / "shared")
+        self.spec = dataclasses.replace(self.spec, runs_dir=folder / "shared")
+        self.names = [line.split()[2] for line in self.log.read_text().splitlines() if line.startswith("done")]
+        self.log.write_text("")
+        monkeypatch.setenv("PARTS_SECONDS", "0.3")
+
+    def start(self, what: str) -> subprocess.Popen:
+        import pickle
+
+        given = pickle.dumps((self.spec, self.shared.run_id)).hex()
+        return subprocess.Popen([sys.executable, "-c", COMMAND, given, what], cwd=REPOSITORY, start_new_session=True)
+
+    def said(self) -> list[tuple[str, int, str]]:
+        lines = (line.split() for line in self.log.read_text().splitlines())
+        return [(word, int(pid), name) for word, pid, name in lines]
+
+    def made_by(self, process: subprocess.Popen) -> list[str]:
+        return [name for word, pid, name in self.said() if word == "done" and pid == process.pid]
+
+    def wait(self, until, seconds: float = 240.0) -> None:
+        began = time.monotonic()
+        while not until():
+            assert time.monotonic() - began < seconds, self.said()
+            time.sleep(0.02)
+
+    def begun(self, process: subprocess.Popen) -> str | None:
+        """Return the part that a process is at the moment making."""
+        mine = [(word, name) for word, pid, name in self.said() if pid == process.pid]
+        return mine[-1][1] if mine and mine[-1][0] == "begun" else None
+
+    def same(self) -> bool:
+        return written(self.shared) == written(self.alone) != {}
+
+
+@pytest.fixture
+def shared(place, tmp_path, monkeypatch):
+    return Shared(place, tmp_path, monkeypatch)
+
+
+def ended(process: subprocess.Popen) -> bool:
+    return process.wait(timeout=240) == 0
+
+
+@pytest.mark.slow
+def test_a_run_and_two_assistants_make_every_part_once(shared):
+    offer(shared.shared, keys_of(shared.alone))
+    processes = [shared.start("assist"), shared.start("assist")]
+    for process in processes:
+        shared.wait(lambda process=process: shared.begun(process))
+    run = shared.start("run")
+    assert all(map(ended, (*processes, run)))
+    assert shared.same()
+    assert Counter(name for word, _, name in shared.said() if word == "done") == Counter(shared.names)
+    assert min(len(shared.made_by(p)) for p in (*processes, run)) >= 1
+    assert not list(shared.shared.folder.rglob("*.shards")) + list(shared.shared.folder.rglob(".shared.json"))
+
+
+@pytest.mark.slow
+def test_an_assistant_that_is_killed_costs_the_part_that_it_is_at(shared):
+    run = shared.start("run")
+    shared.wait(lambda: offered(shared.shared))
+    assistant = shared.start("assist")
+    shared.wait(lambda: len(shared.made_by(assistant)) >= 2 and shared.begun(assistant))
+    os.kill(assistant.pid, signal.SIGKILL)
+    assistant.wait()
+    lost = shared.begun(assistant)
+    assert ended(run)
+    assert shared.same()
+    assert Counter(name for word, _, name in shared.said() if word == "done") == Counter(shared.names)
+    twice = [name for name, n in Counter(name for word, _, name in shared.said() if word == "begun").items() if n > 1]
+    assert twice == ([lost] if lost else [])
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_with_what_its_assistant_has_made(shared):
+    run = shared.start("run")
+    shared.wait(lambda: shared.begun(run))
+    assistant = shared.start("assist")
+    shared.wait(lambda: shared.made_by(assistant) and shared.begun(run))
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert ended(assistant), "it makes all that is left, and ends"
+    assert keys_of(shared.shared).keys() == {"classification"}, "what the run itself had finished"
+    again = shared.start("run")
+    assert ended(again)
+    assert shared.same()
+    assert Counter(name for word, _, name in shared.said() if word == "done") == Counter(shared.names)
+    assert len(shared.made_by(again)) == 1, "the pictures alone"
