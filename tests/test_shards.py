@@ -96,12 +96,17 @@ def test_a_claim_that_is_never_given_up_costs_patience_alone(tmp_path, monkeypat
     mine.place.mkdir(parents=True)
     lost = FileLock(mine.place / "1.lock")
     lost.acquire()
-    slept = []
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
-    monkeypatch.setattr(module, "LONGER", 0)
-    monkeypatch.setattr(module.time, "sleep", slept.append)
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += 100
+        assert now[0] < 10 * module.PATIENCE
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     mine.all(parts.shards, silent)
-    assert sorted(parts.made) == list(FRAMES)
+    assert parts.made == ["0", "2", "3", "1"]
+    assert now[0] == module.PATIENCE + 100
     lost.release()
 
 

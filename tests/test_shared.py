@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import examples
 import pytest
+from logged import LOGGED, Log
 from support import REPOSITORY
 from tiny_network import TINY_NETWORK
 
@@ -148,26 +150,6 @@ def test_an_assistant_that_finds_other_data_or_settings_is_refused(place, tmp_pa
 
 PHANTOM = ("classification.resamples=20", "localisation.resamples=20", "localisation.batch=4", "max_epochs=1",
            "phantom_shortcut.size=32", "n_train=64", "n_validation=64", "n_test=160")  # fmt: skip
-LOGGED = '''
-import os, time
-import torch
-from harness.api import Explanation, explainer
-
-def say(word, seeds):
-    with open(os.environ["PARTS_LOG"], "a") as log:
-        log.write(f"{word} {os.getpid()} {'-'.join(str(int(s)) for s in seeds)}\\n")
-
-@explainer("logged", source="a test")
-def logged(model, x, target, *, seeds):
-    """Say what is explained, and by which process."""
-    say("begun", seeds)
-    time.sleep(float(os.environ["PARTS_SECONDS"]))
-    if "PARTS_FAIL" in os.environ and os.environ["PARTS_FAIL"] in open("/proc/self/cmdline").read():
-        raise ValueError("it broke")
-    found = x.mean(1) * torch.tensor([float(s % 7 + 1) for s in seeds]).view(-1, 1, 1)
-    say("done", seeds)
-    return Explanation(found, 1.0, 0.0)
-'''
 COMMAND = """
 import pickle, sys
 from harness.console import Reporter
@@ -182,51 +164,36 @@ else:
 
 
 class Shared:
-    """A run with twenty or more parts of a third of a second, and the processes that are at it."""
+    """A run with some twenty parts of a third of a second, and the processes that are at it."""
 
     def __init__(self, place: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        plugin, self.log = folder / "logged.py", folder / "log"
+        plugin, self.log = folder / "logged.py", Log(folder)
         plugin.write_text(TINY_NETWORK + LOGGED)
-        self.log.touch()
-        monkeypatch.setenv("PARTS_LOG", str(self.log))
-        monkeypatch.setenv("PARTS_SECONDS", "0")
-        more = {"explainers": ("logged",), "sets": PHANTOM}
+        for name, value in self.log.environment(seconds=0).items():
+            monkeypatch.setenv(name, value)
         self.spec = spec_of("multilabel", place, plugin, evaluations=("classification", "localisation"),
-                            runs_dir=folder / "alone", **more)  # fmt: skip
+                            runs_dir=folder / "alone", explainers=("logged",), sets=PHANTOM)  # fmt: skip
         (result,) = execute(self.spec, QUIET)
         self.alone = RunFolder(self.spec.runs_dir / result.run_id)
         self.shared = trained_copy(self.alone, folder / "shared")
         self.spec = dataclasses.replace(self.spec, runs_dir=folder / "shared")
-        self.names = [line.split()[2] for line in self.log.read_text().splitlines() if line.startswith("done")]
-        self.log.write_text("")
+        self.parts = Counter(self.log.named("done"))
+        self.log.path.write_text("")
         monkeypatch.setenv("PARTS_SECONDS", "0.3")
 
     def start(self, what: str) -> subprocess.Popen:
-        import pickle
-
         given = pickle.dumps((self.spec, self.shared.run_id)).hex()
         return subprocess.Popen([sys.executable, "-c", COMMAND, given, what], cwd=REPOSITORY, start_new_session=True)
-
-    def said(self) -> list[tuple[str, int, str]]:
-        lines = (line.split() for line in self.log.read_text().splitlines())
-        return [(word, int(pid), name) for word, pid, name in lines]
-
-    def made_by(self, process: subprocess.Popen) -> list[str]:
-        return [name for word, pid, name in self.said() if word == "done" and pid == process.pid]
 
     def wait(self, until, seconds: float = 240.0) -> None:
         began = time.monotonic()
         while not until():
-            assert time.monotonic() - began < seconds, self.said()
+            assert time.monotonic() - began < seconds, self.log.lines()
             time.sleep(0.02)
 
-    def begun(self, process: subprocess.Popen) -> str | None:
-        """Return the part that a process is at the moment making."""
-        mine = [(word, name) for word, pid, name in self.said() if pid == process.pid]
-        return mine[-1][1] if mine and mine[-1][0] == "begun" else None
-
     def same(self) -> bool:
-        return written(self.shared) == written(self.alone) != {}
+        """Return whether each part was made once, and all came to the same bytes."""
+        return Counter(self.log.named("done")) == self.parts and written(self.shared) == written(self.alone) != {}
 
 
 @pytest.fixture
@@ -243,12 +210,11 @@ def test_a_run_and_two_assistants_make_every_part_once(shared):
     offer(shared.shared, keys_of(shared.alone))
     processes = [shared.start("assist"), shared.start("assist")]
     for process in processes:
-        shared.wait(lambda process=process: shared.begun(process))
+        shared.wait(lambda process=process: shared.log.at(process.pid))
     run = shared.start("run")
     assert all(map(ended, (*processes, run)))
     assert shared.same()
-    assert Counter(name for word, _, name in shared.said() if word == "done") == Counter(shared.names)
-    assert min(len(shared.made_by(p)) for p in (*processes, run)) >= 1
+    assert min(len(shared.log.done_by(p.pid)) for p in (*processes, run)) >= 1
     assert not list(shared.shared.folder.rglob("*.shards")) + list(shared.shared.folder.rglob(".shared.json"))
 
 
@@ -257,23 +223,22 @@ def test_an_assistant_that_is_killed_costs_the_part_that_it_is_at(shared):
     run = shared.start("run")
     shared.wait(lambda: offered(shared.shared))
     assistant = shared.start("assist")
-    shared.wait(lambda: len(shared.made_by(assistant)) >= 2 and shared.begun(assistant))
+    shared.wait(lambda: shared.log.done_by(assistant.pid) and shared.log.at(assistant.pid))
     os.kill(assistant.pid, signal.SIGKILL)
     assistant.wait()
-    lost = shared.begun(assistant)
+    lost = shared.log.at(assistant.pid)
     assert ended(run)
     assert shared.same()
-    assert Counter(name for word, _, name in shared.said() if word == "done") == Counter(shared.names)
-    twice = [name for name, n in Counter(name for word, _, name in shared.said() if word == "begun").items() if n > 1]
-    assert twice == ([lost] if lost else [])
+    again = Counter(shared.log.named("begun")) - shared.parts
+    assert again == Counter([lost] if lost else [])
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_with_what_its_assistant_has_made(shared):
     run = shared.start("run")
-    shared.wait(lambda: shared.begun(run))
+    shared.wait(lambda: shared.log.at(run.pid))
     assistant = shared.start("assist")
-    shared.wait(lambda: shared.made_by(assistant) and shared.begun(run))
+    shared.wait(lambda: shared.log.done_by(assistant.pid) and shared.log.at(run.pid))
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     assert ended(assistant), "it makes all that is left, and ends"
@@ -281,5 +246,4 @@ def test_a_run_that_is_killed_goes_on_with_what_its_assistant_has_made(shared):
     again = shared.start("run")
     assert ended(again)
     assert shared.same()
-    assert Counter(name for word, _, name in shared.said() if word == "done") == Counter(shared.names)
-    assert len(shared.made_by(again)) == 1, "the pictures alone"
+    assert len(shared.log.done_by(again.pid)) == 1, "the pictures alone"
