@@ -133,6 +133,7 @@ def test_a_suite_is_made_and_its_second_call_makes_nothing(harness, tmp_path, jo
     assert {p: p.stat().st_mtime_ns for p in runs.glob("*/fit/model.safetensors")} == made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_slot_without_a_run_assists_the_one_that_is_made(tmp_path, fails):
     """It makes parts, and its failure is said once and costs the run nothing."""
