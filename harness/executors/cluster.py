@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.executors.graph import Ended, Node
-from harness.executors.local import Said, assistance, attempt, unmade
+from harness.executors.local import Said, assistance, attempt, threads_of, unmade
 from harness.executors.sharing import LOOK, Helped, Sharing
 from harness.plan import RunSpec
 
@@ -38,9 +38,8 @@ def distributed(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) ->
         raise UsageError(
             "--executor ray: expected the package ray, it is not installed. Install it: uv pip install 'harness[ray]'"
         ) from None
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    environment = {"env_vars": {**given, "OMP_NUM_THREADS": str(threads)}}
+    environment = {"env_vars": {**given, "OMP_NUM_THREADS": str(threads_of(jobs))}}
     address = os.environ.get("RAY_ADDRESS")
     here = {} if address else {"num_cpus": jobs, "include_dashboard": False}
     with redirect_stdout(sys.stderr):  # what Ray says: stdout carries the result

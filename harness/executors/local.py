@@ -145,11 +145,17 @@ def _started(
     context = get_context("spawn")
     slot = min(set(range(jobs)) - {p.slot for p in beside})
     ours, theirs = context.Pipe(duplex=False)
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    process = context.Process(target=work, args=(*given, slot, threads, theirs), name=f"{work.__name__}-{node.number}")
+    given = (*given, slot, threads_of(jobs), theirs)
+    process = context.Process(target=work, args=given, name=f"{work.__name__}-{node.number}")
     process.start()
     theirs.close()
     return _Process(node, slot, time.monotonic(), process, ours)
+
+
+def threads_of(jobs: int) -> int:
+    """Return the threads of each of `jobs` processes: what OMP_NUM_THREADS says, else their share of the cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else max(1, (os.cpu_count() or 1) // jobs)
 
 
 def _end(assistants: list[_Process], one: _Process) -> None:
