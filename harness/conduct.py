@@ -135,8 +135,14 @@ def _left(state: State) -> list[Node]:
 
 
 def _carry_out(nodes: Sequence[Node], executor: str, jobs: int, reporter: Reporter) -> list[Ended]:
+    def name(node: Node) -> str:
+        return f"{nodes.index(node) + 1}/{len(nodes)} {node.spec.method} on {node.spec.dataset}, seed {node.spec.seed}"
+
+    def helped(node: Node, what: str) -> None:
+        reporter.note(f"{name(node)}: {_short(what)}")
+
     def said(node: Node, ended: Ended | None) -> None:
-        what = f"{nodes.index(node) + 1}/{len(nodes)} {node.spec.method} on {node.spec.dataset}, seed {node.spec.seed}"
+        what = name(node)
         if ended is None:
             reporter.note(f"{what}: begun")
         elif ended.error:
@@ -147,10 +153,10 @@ def _carry_out(nodes: Sequence[Node], executor: str, jobs: int, reporter: Report
     if executor == "ray":
         from harness.executors.cluster import distributed
 
-        return distributed(nodes, jobs, said)
+        return distributed(nodes, jobs, said, helped)
     from harness.executors.local import parallel, sequential
 
-    return sequential(nodes, reporter, said) if jobs == 1 else parallel(nodes, jobs, said)
+    return sequential(nodes, reporter, said) if jobs == 1 else parallel(nodes, jobs, said, helped)
 
 
 def _short(text: str) -> str:

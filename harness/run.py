@@ -25,6 +25,7 @@ from harness.plan import Part, Plan, RunSpec, make, remade
 from harness.record import Result, from_run
 from harness.rows import Row
 from harness.shapes import WHOLE, need
+from harness.shards import Shards, offer, withdraw
 from harness.stages import Step, explains, fit_key, stage_key, steps
 from harness.store import RunFolder, find_run, name_of, write_stage
 from harness.trained import Work, device_name, finished, load, models_of, trained, weights_of
@@ -165,41 +166,56 @@ def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
     """Score every evaluation of the plan that the store does not have yet, in fp32 whatever the training's format."""
     work = dataclasses.replace(work, compute=work.compute.exact())
     wanted, missing = steps(work.plan, work.prepared, exact_cam=models[0].exact_cam)
-    for step in wanted:
-        try:
-            _stage(work, models, step)
-        except NothingToScoreError as why:
-            missing[step.part.component.name] = str(why)
+    keys = {step.name: key_of_stage(work, step) for step in wanted}
+    offer(work.folder, {name: key for name, key in keys.items() if not work.folder.has_stage(name, key)})
+    try:
+        for step in wanted:
+            try:
+                _stage(work, models, step)
+            except NothingToScoreError as why:
+                missing[step.part.component.name] = str(why)
+    finally:
+        withdraw(work.folder)
     before = work.folder.info.get("missing_evaluations", {})
     done = {s.info["evaluation"] for s in work.folder.stages()}
     work.folder.update(missing_evaluations={k: v for k, v in {**before, **missing}.items() if k not in done})
 
 
+def key_of_stage(work: Work, step: Step) -> str:
+    """Return the key of one evaluation of a run, whose work is to be in fp32."""
+    return stage_key(work.plan, work.prepared, work.compute, work.fit_key, step)
+
+
+def subject_of(work: Work, models: tuple[Classifier, ...], part: Part, **more: Any) -> Subject:
+    """Return what an evaluation is given of a run; `more` is what becomes of its parts, and of its progress."""
+    exact = models[0].exact_cam
+    return Subject(
+        models=models,
+        task=work.plan.data.task,
+        prepared=work.prepared,
+        compute=work.compute,
+        limit=work.plan.spec.limit,
+        profile=work.plan.spec.profile,
+        attacks={n: p.made for n, p in work.plan.attacks_of(part).items()},
+        explainers={n: p.made for n, p in work.plan.explainers_of(part).items() if explains(p, exact)},
+        memory_batch=work.plan.spec.batch_size,
+        **more,
+    )
+
+
 def _stage(work: Work, models: tuple[Classifier, ...], step: Step) -> None:
     spec, part, explainer, name = work.plan.spec, step.part, step.explainer, step.name
-    key = stage_key(work.plan, work.prepared, work.compute, work.fit_key, step)
-    if (work.folder.stage_folder(name, key) / "rows.json").exists():
-        work.folder.forget_shards(name, key)  # a killed process may not have come to it
+    key = key_of_stage(work, step)
+    shards = Shards(work.folder, name, key)
+    if shards.finished:
+        shards.forget()  # a killed process may not have come to it
         return
-    exact = models[0].exact_cam
     with work.reporter.task(f"{name} of {spec.method}") as update:
-        subject = Subject(
-            models=models,
-            task=work.plan.data.task,
-            prepared=work.prepared,
-            compute=work.compute,
-            limit=spec.limit,
-            profile=spec.profile,
-            attacks={n: p.made for n, p in work.plan.attacks_of(part).items()},
-            explainers={n: p.made for n, p in work.plan.explainers_of(part).items() if explains(p, exact)},
-            shard=work.folder.shards(name, key),
-            memory_batch=spec.batch_size,
-            progress=lambda done, of: update(done, of, ""),
-        )
+        subject = subject_of(work, models, part, shards=shards.all, progress=lambda done, of: update(done, of, ""))
         began = time.monotonic()
         with devices.memory_advice(spec.batch_size or getattr(part.made, "batch", 1)):
             scored: Scored = part.made.score(subject, explainer.made if explainer else None)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - began - shards.waited + shards.elsewhere  # whoever made the parts, and when
         rows = _rows(work, part, explainer, key, scored)
     used = (*work.plan.attacks_of(part).values(), *work.plan.explainers_of(part).values())
     info = {
@@ -220,7 +236,7 @@ def _stage(work: Work, models: tuple[Classifier, ...], step: Step) -> None:
         write_stage(place, info, rows, scored.samples)
         if scored.pictures:
             gallery.write(scored.pictures, place / "gallery")
-    work.folder.forget_shards(name, key)
+    shards.forget()
 
 
 def _rows(work: Work, part: Part, explainer: Part | None, key: str, scored: Scored) -> list[Row]:

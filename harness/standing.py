@@ -71,11 +71,11 @@ class Store:
         """Return what is there of the run that a spec asks for. `UsageError`: no plan can be made of it."""
         plan = make(spec)
         try:
-            prepared = _cached(plan)
+            prepared = cached(plan)
             if prepared is None:
                 return Standing(spec, "", False, (), (), None, f"{spec.dataset} is not prepared yet")
             compute = devices.resolve(spec.device, spec.precision)
-            key = _fit_key(plan, prepared, compute)
+            key = chained_key(plan, prepared, compute)
             exact_cam = architecture(plan, len(prepared.index.classes)).exact_cam
         except HarnessError as error:
             return Standing(spec, "", False, (), (), None, str(error).splitlines()[0])
@@ -113,15 +113,16 @@ def _settings(described: Iterable[dict[str, Any]]) -> str:
     return repr(sorted((d["component"], d["name"], str(d["value"])) for d in described))
 
 
-def _cached(plan: Plan) -> Prepared | None:
+def cached(plan: Plan) -> Prepared | None:
     """Return the plan's dataset where its cache is complete; nothing is prepared."""
     root = find_root(plan.data, plan.spec.dataset, plan.spec.root)
     folder = cache_folder(plan.dataset_spec, plan.data, root, plan.dataset.component.identity())
     return open_cache(folder) if (folder / "meta.json").exists() else None
 
 
-def _fit_key(plan: Plan, prepared: Prepared, compute: devices.Compute) -> str:
-    start = _fit_key(plan.before, prepared, compute) if plan.before else None
+def chained_key(plan: Plan, prepared: Prepared, compute: devices.Compute) -> str:
+    """Return the key of a plan's fit, from those of the fits that it starts from."""
+    start = chained_key(plan.before, prepared, compute) if plan.before else None
     return fit_key(plan, prepared, compute, start)
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 RUN_SCHEMA = 1
 KEY_LENGTH = 12
 TEMPORARY = ".tmp"  # ends the name of a file that is being written
+SHARDS = ".shards"  # ends the name of a folder of the parts of a stage that is being made
 
 
 def key_of(inputs: Mapping[str, Any]) -> str:
@@ -213,7 +213,8 @@ class RunFolder:
                 ) from None
         try:
             for left in self.folder.rglob(f".*{TEMPORARY}"):  # by a killed process; the lock is ours
-                left.unlink(missing_ok=True)
+                if left.parent.suffix != SHARDS:  # an assistant may be writing it
+                    left.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
@@ -240,36 +241,17 @@ class RunFolder:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
 
-    def shards(self, name: str, key: str) -> Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame]:
-        """Return a function `(shard, make)` that makes a part of a stage's samples once, and then reads it.
+    def has_stage(self, name: str, key: str) -> bool:
+        """Return whether a stage is finished."""
+        return (self.stage_folder(name, key) / "rows.json").exists()
 
-        A stage that was stopped goes on with the parts that it has. A part that cannot be read is made again.
-        """
-        place = self._shards(name, key)
-
-        def shard(part: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-            import pandas as pd
-
-            path = place / f"{part}.parquet"
-            try:
-                return pd.read_parquet(path)
-            except (OSError, ValueError):
-                made = make()
-            buffer = io.BytesIO()
-            made.to_parquet(buffer, index=False)
-            with writing(place):
-                place.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, buffer.getvalue())
-            return made
-
-        return shard
+    def shards_folder(self, name: str, key: str) -> Path:
+        """Return where the parts of a stage lie while it is being made (shards.py)."""
+        return self.folder / "evaluations" / f".{name}-{key}{SHARDS}"
 
     def forget_shards(self, name: str, key: str) -> None:
         """Remove the parts of a finished stage."""
-        shutil.rmtree(self._shards(name, key), ignore_errors=True)
-
-    def _shards(self, name: str, key: str) -> Path:
-        return self.folder / "evaluations" / f".{name}-{key}.shards"
+        shutil.rmtree(self.shards_folder(name, key), ignore_errors=True)
 
     def stages(self) -> list[Stage]:
         """Return the finished evaluations, by name."""

@@ -1,13 +1,15 @@
-"""A suite on a real Ray of several processes: the rows of the local executor, and a worker that is killed in the middle."""
+"""A suite on a real Ray of several processes: the rows of the local executor, workers that are killed in the middle."""
 
 import json
 import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from logged import LOGGED, Log
 from support import REPOSITORY
 
 pytest.importorskip("ray")
@@ -34,21 +36,35 @@ set = { max_epochs = 40, patience = 40 }
 """
 
 
-def started(folder, runs, *options):
+ONE = """
+[all]
+dataset = "phantom"
+explainers = ["logged"]
+evaluations = ["localisation"]
+[all.set]
+baseline.max_epochs = 1
+localisation = { resamples = 20, batch = 2 }
+phantom = { size = 32, n_train = 48, n_validation = 16, n_test = 60 }
+[[runs]]
+method = "baseline"
+"""
+
+
+def started(folder, runs, *options, text=SUITE, environment=os.environ):
     file = folder / "s.toml"
-    file.write_text(SUITE)
+    file.write_text(text)
     command = ["python", "-m", "harness", "suite", "run", str(file), "--runs-dir", str(runs), "--device", "cpu",
-               "--json", *options]  # fmt: skip
+               *options]  # fmt: skip
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+                            env={**environment, "OMP_NUM_THREADS": "1"})  # fmt: skip
 
 
-def working():
-    """Return the processes of Ray that carry a run out at the moment."""
+def working(task=b"ray::attempt"):
+    """Return the processes of Ray that carry a run out at the moment, or assist one."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if b"ray::attempt" in (place / "cmdline").read_bytes():
+            if task in (place / "cmdline").read_bytes():
                 found.append(int(place.name))
         except OSError:
             continue  # it has ended
@@ -63,7 +79,7 @@ def rows_of(runs):
 
 
 def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path):
-    process = started(tmp_path, tmp_path / "ray", "--executor", "ray", "--jobs", "2")
+    process = started(tmp_path, tmp_path / "ray", "--executor", "ray", "--jobs", "2", "--json")
     began, killed = time.monotonic(), False
     while not killed and process.poll() is None and time.monotonic() - began < 400:
         if list((tmp_path / "ray").glob("robust_fgsm-*/fit/resume.pt")):
@@ -79,3 +95,32 @@ def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path)
     _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert rows_of(tmp_path / "ray") == rows_of(tmp_path / "local") != {}
+
+
+def test_a_worker_without_a_run_assists_and_costs_one_part_when_it_is_killed(tmp_path):
+    log, runs = Log(tmp_path), tmp_path / "ray"
+    (tmp_path / "logged.py").write_text(LOGGED)
+    plugin = ("--plugin", str(tmp_path / "logged.py"))
+    process = started(tmp_path, runs, "--executor", "ray", "--jobs", "2", *plugin, text=ONE,
+                      environment=log.environment(0.3, wait=True))  # fmt: skip
+    began, killed = time.monotonic(), 0
+    while not killed and process.poll() is None and time.monotonic() - began < 400:
+        for worker in working(b"ray::assistance"):
+            if log.done_by(worker) and log.at(worker):
+                os.kill(worker, signal.SIGKILL)
+                killed = worker
+        time.sleep(0.02)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    assert killed, err
+    assert "goes on without its assistant, which was killed" in err
+    assert len(log.done_by(killed)) >= 1
+    done = Counter(log.named("done"))
+    again = Counter(log.named("begun")) - done
+    assert max(done.values()) == 1, "no part was made twice"
+    assert again == Counter([log.at(killed)] if log.at(killed) else []), "but for the one that it was at"
+    process = started(tmp_path, tmp_path / "local", *plugin, text=ONE, environment=log.environment(0))
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert rows_of(runs) == rows_of(tmp_path / "local") != {}
+    assert not list(runs.rglob("*.shards")) + list(runs.rglob(".shared.json"))

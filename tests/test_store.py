@@ -147,26 +147,3 @@ def test_damaged_json(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UsageError, match="cannot be read"):
         read_json(path)
-
-
-def test_parts_of_a_stopped_stage_are_read_and_not_made_again(tmp_path):
-    shard = RunFolder(tmp_path / "run").shards("robustness", "abc")
-    made = []
-
-    def make():
-        made.append(1)
-        return pd.DataFrame({"x": [0.5, float("nan")]})
-
-    first = shard("000000", make)
-    again = RunFolder(tmp_path / "run").shards("robustness", "abc")("000000", make)
-    pd.testing.assert_frame_equal(first, again)
-    assert len(made) == 1
-    RunFolder(tmp_path / "run").shards("robustness", "other")("000000", make)
-    assert len(made) == 2
-    (damaged,) = (tmp_path / "run" / "evaluations" / ".robustness-abc.shards").glob("*.parquet")
-    damaged.write_bytes(b"cut off")
-    pd.testing.assert_frame_equal(shard("000000", make), first)
-    assert len(made) == 3
-    RunFolder(tmp_path / "run").forget_shards("robustness", "abc")
-    assert not damaged.exists()
-    assert RunFolder(tmp_path / "run").stages() == []

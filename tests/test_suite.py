@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from logged import LOGGED, Log
 from support import REPOSITORY
 
 from harness.errors import UsageError
@@ -129,6 +131,27 @@ def test_a_suite_is_made_and_its_second_call_makes_nothing(harness, tmp_path, jo
     assert code == 0, err
     assert all(r["complete"] and r["evaluations"] == ["classification"] for r in json.loads(out)["runs"])
     assert {p: p.stat().st_mtime_ns for p in runs.glob("*/fit/model.safetensors")} == made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_slot_without_a_run_assists_the_one_that_is_made(tmp_path, fails):
+    """It makes parts, and its failure is said once and costs the run nothing."""
+    plugin, log = tmp_path / "logged.py", Log(tmp_path)
+    plugin.write_text(LOGGED)
+    text = ALL.replace('["cam"]', '["logged"]').replace('["classification"]', '["localisation"]')
+    text = text.replace("classification.resamples = 20", "localisation = { resamples = 20, batch = 2 }")
+    file = written(tmp_path, text + '[[runs]]\nmethod = "baseline"\n')
+    command = [sys.executable, "-m", "harness", "suite", "run", str(file), "--runs-dir", str(tmp_path / "runs"),
+               "--device", "cpu", "--plugin", str(plugin), "--jobs", "2"]  # fmt: skip
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
+                          env=log.environment(0.2, wait=True, fail=fails))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("an idle worker joins its evaluations") == 1
+    assert done.stderr.count("goes on without its assistant, which failed: ValueError: it broke") == fails
+    by = Counter(pid for word, pid, _ in log.lines() if word == "done")
+    assert len(by) == (1 if fails else 2), log.lines()
+    assert max(Counter(log.named("done")).values()) == 1
 
 
 def test_what_is_missing_is_named_and_its_time_is_known_from_a_run_alike(harness, tmp_path):

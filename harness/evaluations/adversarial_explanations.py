@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def _of(values: Tensor, target: Tensor) -> Tensor:
 
 
 @evaluation("adversarial_explanations", source="Woods 2019, arXiv:1906.02494, eq. 2, Figs 1, 4 and 5; protocol.md, 5",
-            version=1, standard=False, per_explainer=False, attacks=True)  # fmt: skip
+            version=1, standard=False, per_explainer=False, attacks=True, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class AdversarialExplanations:
     """Probability of a true class and of the most probable other one, before and after explain+ and explain-.
@@ -94,18 +94,22 @@ class AdversarialExplanations:
         count = SIZES[subject.profile] if self.images is None else self.images
         positions = labelled(subject.prepared, min(count, subject.limit or count))
         shown = samples_shown(subject.prepared)[: subject.limit]
-        parts: list[dict[str, NDArray[np.float64]]] = []
-        passes = 0.0
-        for start in range(0, len(positions), self.batch):
-            chosen = positions[start : start + self.batch]
-            part, passes = measure(subject, subject.feed(chosen).batch(np.arange(len(chosen))), self.rho)
-            parts.append(part)
-            subject.progress(start + len(chosen), len(positions) + len(shown))
+        every = len(positions) + len(shown)
+        scoring = replace(subject, progress=lambda done, of: subject.progress(done, every))
+
+        def make(rows: NDArray[np.int64]) -> pd.DataFrame:
+            batch = subject.feed(positions[rows]).batch(np.arange(len(rows)))
+            found, passes = measure(subject, batch, self.rho)
+            columns = {f"{n}|{c}": column for n, values in found.items() for c, column in enumerate(values.T)}
+            return pd.DataFrame({**columns, "passes": passes})
+
+        frame = scoring.in_parts(len(positions), self.batch, make)
+        passes = float(frame["passes"].iloc[-1])
         samples = subject.prepared.index.samples
         table = ExplanationTable(
             ids=samples["id"].to_numpy(str)[positions],
             clusters=samples["patient"].to_numpy(str)[positions],
-            values={k: np.concatenate([p[k] for p in parts]) for k in ExplanationTable.scores},
+            values={k: frame[[f"{k}|{c}" for c in range(len(DIRECTIONS))]].to_numpy() for k in ExplanationTable.scores},
             conditions=[{"attack": f"explain{sign}", "radius": self.rho} for sign in "+-"],
             task=subject.task.name,
         )
@@ -114,7 +118,7 @@ class AdversarialExplanations:
         pictures: list[Picture] = []
         for number, (position, own) in enumerate(shown, len(positions) + 1):
             pictures += pictures_of(subject, position, own, self.rho)
-            subject.progress(number, len(positions) + len(shown))
+            subject.progress(number, every)
         return Scored(table.to_frame(), pictures, {"forward": 5.0, "backward": passes}, flags)
 
     def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:

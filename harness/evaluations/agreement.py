@@ -62,7 +62,7 @@ def measure(subject: Subject, batch: Batch, top: float) -> dict[str, Tensor]:
 
 
 @evaluation("agreement", source="ours: protocol.md, 5; Spearman 1904", version=1, standard=False, per_explainer=False,
-            explainers=True)  # fmt: skip
+            explainers=True, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
     """Spearman's correlation of the maps of each pair of the run's explainers, and the overlap of their highest cells.

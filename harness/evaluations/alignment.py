@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -14,9 +13,10 @@ from torch import Tensor
 from harness.config import setting
 from harness.data.cache import Prepared
 from harness.errors import UsageError
-from harness.evaluations.attacked import facts, fooled, parts, sampled
+from harness.evaluations.attacked import Part, fooled, measured, sampled
 from harness.evaluations.explained_maps import explain
 from harness.evaluations.subject import Scored, Subject
+from harness.evaluations.trust import PASSES, spent
 from harness.metrics.alignment import AlignmentTable
 from harness.metrics.cells import Metric
 from harness.metrics.summary import summarise
@@ -49,7 +49,7 @@ def measure(heat: Tensor, delta: Tensor, usable: Tensor, *, top: float) -> dict[
 
 
 @evaluation("alignment", source="ours: protocol.md, 3, after Woods 2019, arXiv:1906.02494", version=1,
-            standard=False, per_explainer=True, attacks=True)  # fmt: skip
+            standard=False, per_explainer=True, attacks=True, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
     """Share of the attack's energy on the most important pixels of the map, and the correlation of their ranks.
@@ -84,28 +84,27 @@ class Alignment:
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: shares and rank correlations with its own map and with another's."""
         positions = sampled(subject, self.images)
-        scores: list[dict[str, Tensor]] = []
-        found, lost, passes = [], 0, np.zeros(2)
-        for part in parts(subject, positions, self.attack, self.batch):
-            found.append(part.found)
+
+        def aligned(part: Part) -> dict[str, Tensor]:
             explanation = explain(subject, explainer, part.batch, part.goal.target)
-            scores.append(measure(explanation.heat, part.found.delta, fooled(part.found), top=self.top))
-            lost += int((~finite(explanation.heat)).sum())
-            passes += len(part.batch) * np.array([1 + explanation.forwards, explanation.backwards])
+            scores = measure(explanation.heat, part.found.delta, fooled(part.found), top=self.top)
+            lost = {"lost": ~finite(explanation.heat)}
+            return {**scores, **lost, **spent(part.batch, 1 + explanation.forwards, explanation.backwards)}
+
+        found, facts, attacking = measured(subject, positions, self.attack, self.batch, aligned)
+        lost, forward, backward = (found.pop(name) for name in ("lost", *PASSES))
         samples = subject.prepared.index.samples
         table = AlignmentTable(
             ids=samples["id"].to_numpy(str)[positions],
             clusters=samples["patient"].to_numpy(str)[positions],
-            values={name: torch.cat([s[name] for s in scores]).cpu().numpy()[:, None] for name in scores[0]},
+            values={name: values[:, None] for name, values in found.items()},
             conditions=({"attack": self.attack},),
             task=subject.task.name,
         )
-        forward, backward = passes / len(positions)
-        attacking = torch.cat([f.passes for f in found]).double().mean()
         return Scored(
             table.to_frame(),
-            passes={"forward": float(forward), "backward": float(backward + attacking)},
-            facts={**facts(found), "maps not finite": lost},
+            passes={"forward": float(forward.mean()), "backward": float(backward.mean()) + attacking},
+            facts={**facts, "maps not finite": int(lost.sum())},
         )
 
     def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from harness.attacks.goals import Adversarial, Flip, Goal
 from harness.attacks.minimal import Found
 from harness.errors import UsageError
+from harness.evaluations.parts import in_parts
 from harness.evaluations.subject import Subject, fixed_order
 from harness.tasks import Task
 from harness.types import Batch
@@ -67,15 +69,28 @@ class Part:
     found: Found
 
 
-def parts(subject: Subject, positions: NDArray[np.int64], name: str, size: int) -> Iterator[Part]:
-    """Yield the images at `positions` in batches of `size`, attacked by `name`; progress is told after each."""
-    done = 0
-    for batch in subject.feed(positions).batches(size):
+def measured(
+    subject: Subject,
+    positions: NDArray[np.int64],
+    name: str,
+    size: int,
+    measure: Callable[[Part], Mapping[str, Tensor]],
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any], float]:
+    """Return what `measure` says of the images at `positions`, attacked by `name` in batches of `size`, (n,) each.
+
+    Beside it what became of them, for the reader of a table, and the passes that the attack took, their mean.
+    """
+
+    def make(batch: Batch, _: NDArray[np.int64]) -> dict[str, Tensor]:
         logits = subject.logits(batch)
         goal = goal_of(subject.task, logits, batch.y)
-        yield Part(batch, logits, goal, attacked(subject, name, batch, goal))
-        done += len(batch)
-        subject.progress(done, len(positions))
+        found = attacked(subject, name, batch, goal)
+        own = {f"attack_{column}": getattr(found, column) for column in ("passes", "first", "rmse")}
+        return {**own, **measure(Part(batch, logits, goal, found))}
+
+    columns = {n: values[:, 0] for n, values in in_parts(subject, positions, size, make).items()}
+    passes, first, rmse = (columns.pop(f"attack_{column}") for column in ("passes", "first", "rmse"))
+    return columns, facts(first, rmse), float(passes.mean())
 
 
 def attacked(subject: Subject, name: str, batch: Batch, goal: Goal) -> Found:
@@ -101,10 +116,9 @@ def fooled(found: Found) -> torch.Tensor:
     return found.rmse.isfinite() & (found.rmse > 0)
 
 
-def facts(found: Sequence[Found]) -> dict[str, Any]:
-    """Return how many images were attacked and what became of them, for the reader of a table."""
-    first = torch.cat([f.first for f in found])
-    count = sum(int(fooled(f).sum()) for f in found)
+def facts(first: NDArray[np.float64], rmse: NDArray[np.float64]) -> dict[str, Any]:
+    """Return how many images were attacked and what became of them, from the step (n,) and RMSE (n,) of `Found`."""
+    count = int((np.isfinite(rmse) & (rmse > 0)).sum())
     at_start = int((first == 0).sum())
     return {
         "images": len(first),

@@ -31,7 +31,7 @@ CROCE = "Croce & Hein 2020, arXiv:2003.01690, for CIFAR-10"
 
 
 @evaluation("autoattack", source="Croce & Hein 2020, arXiv:2003.01690; protocol.md, 3", version=1, standard=False,
-            per_explainer=False)  # fmt: skip
+            per_explainer=False, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack:
     """Share of the images that are right and that AutoAttack does not fool within an Linf and an L2 radius."""
@@ -74,44 +74,47 @@ class AutoAttack:
             {"attack": "autoattack", "variant": n, "radius": r / math.sqrt(pixels) if n == "l2" else r}
             for n, r in norms.items()
         ]
-        correct = np.zeros(len(positions))
-        robust = np.zeros((len(positions), len(norms)))
-        passes, outside, remarks = np.zeros(2), 0, list[str]()
-        feed = subject.feed(positions)
-        for start in range(0, len(positions), self.batch):
-            here = np.arange(start, min(start + self.batch, len(positions)))
-            batch = feed.batch(here)
-            for model, rows in subject.shares(positions[here]):
-                counted = Counted(model)
-                x, y = batch.x[rows], batch.y[rows]
-                right, known = _right(counted, x, y)
-                correct[here[rows]] = np.where(known, right, np.nan)
-                for column, (norm, radius) in enumerate(norms.items()):
-                    seed = seed_for(0, "autoattack", norm, str(index.samples["id"].iloc[positions[here[rows[0]]]]))
-                    moved = autoattack(counted, x, y, norm=norm, epsilon=radius, version=self.version, seed=seed,
-                                       batch=len(rows), remarks=remarks)  # fmt: skip
-                    inside = within(moved, x, norm, radius)
-                    outside += int((~inside).sum())
-                    held = right & (_right(counted, moved, y)[0] | ~inside)
-                    robust[here[rows], column] = np.where(known, held, np.nan)
-                passes += counted.forwards, counted.backwards
-            subject.progress(int(here[-1]) + 1, len(positions))
+        frame = subject.in_parts(len(positions), self.batch, lambda rows: self._part(subject, positions[rows], norms))
+        correct = frame["correct"].to_numpy(np.float64)
         table = AutoAttackTable(
             ids=index.samples["id"].to_numpy(str)[positions],
             clusters=index.samples["patient"].to_numpy(str)[positions],
-            values={"robust": robust},
+            values={"robust": frame[list(norms)].to_numpy(np.float64)},
             conditions=conditions,
             task=subject.task.name,
             extra={"correct": correct},
         )
+        remarks = [remark for found in frame["remarks"] for remark in found]
         facts = {
             "accuracy": float(np.nanmean(correct)) if np.isfinite(correct).any() else None,
             "attacks": list(attacks_of(self.version, len(index.classes))),
-            "left_the_ball": outside,  # such an image counts as not fooled
+            "left_the_ball": int(frame["outside"].to_numpy().sum()),  # such an image counts as not fooled
             "remarks": list(dict.fromkeys(remarks)),
         }
-        forward, backward = (float(p) for p in passes / len(positions))
-        return Scored(table.to_frame(), passes={"forward": forward, "backward": backward}, facts=facts)
+        passes = {name: float(frame[name].to_numpy().sum() / len(positions)) for name in ("forward", "backward")}
+        return Scored(table.to_frame(), passes=passes, facts=facts)
+
+    def _part(self, subject: Subject, positions: NDArray[np.int64], norms: dict[str, float]) -> pd.DataFrame:
+        """Return the columns of one batch; what is counted over several images stands in the line of their first."""
+        ids = subject.prepared.index.samples["id"]
+        batch = subject.feed(positions).batch(np.arange(len(positions)))
+        found = {name: np.zeros(len(positions)) for name in ("correct", *norms, "outside", "forward", "backward")}
+        remarks: list[list[str]] = [[] for _ in positions]
+        for model, rows in subject.shares(positions):
+            counted, first = Counted(model), rows[0]
+            x, y = batch.x[rows], batch.y[rows]
+            right, known = _right(counted, x, y)
+            found["correct"][rows] = np.where(known, right, np.nan)
+            for norm, radius in norms.items():
+                seed = seed_for(0, "autoattack", norm, str(ids.iloc[positions[first]]))
+                moved = autoattack(counted, x, y, norm=norm, epsilon=radius, version=self.version, seed=seed,
+                                   batch=len(rows), remarks=remarks[first])  # fmt: skip
+                inside = within(moved, x, norm, radius)
+                found["outside"][rows] += ~inside
+                held = right & (_right(counted, moved, y)[0] | ~inside)
+                found[norm][rows] = np.where(known, held, np.nan)
+            found["forward"][first], found["backward"][first] = counted.forwards, counted.backwards
+        return pd.DataFrame({**found, "remarks": remarks})
 
     def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:
         """Return the fields of every row: robust accuracy under each norm; the radius of L2 is an RMSE."""

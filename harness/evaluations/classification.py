@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from harness.config import setting
 from harness.data.cache import Prepared
@@ -18,8 +19,12 @@ from harness.metrics.classification_table import ClassificationTable
 from harness.metrics.summary import summarise
 from harness.plugins import evaluation
 
+TOGETHER = 16  # batches that are kept, and shared, at once: each takes little
+RANDOM = "random output"  # the flag of a model that says another thing each time
 
-@evaluation("classification", source="protocol.md, 1", version=1, standard=True, per_explainer=False)
+
+@evaluation("classification", source="protocol.md, 1", version=1, standard=True, per_explainer=False,
+            parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class Classification:
     """Probabilities of every class on every image of the split, and the statistics of them."""
@@ -34,22 +39,27 @@ class Classification:
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: id, patient, and label and probability of every class."""
         index, positions = subject.prepared.index, subject.positions
-        probability = np.empty((len(positions), len(index.classes)), order="F")
-        done, flags = 0, ()
-        for batch in subject.feed(positions).batches(self.batch):
-            logits = subject.logits(batch)
-            if not done and not torch.equal(subject.logits(batch).nan_to_num(), logits.nan_to_num()):
-                flags = ("random output",)
-            probability[done : done + len(logits)] = subject.task.probability(logits).double().cpu().numpy()
-            done += len(logits)
-            subject.progress(done, len(positions))
+
+        def make(rows: NDArray[np.int64]) -> pd.DataFrame:
+            found: list[NDArray[np.float32]] = []
+            random = False
+            for batch in subject.feed(positions[rows]).batches(self.batch):
+                logits = subject.logits(batch)
+                if rows[0] == 0 and not found:
+                    random = not torch.equal(subject.logits(batch).nan_to_num(), logits.nan_to_num())
+                found.append(subject.task.probability(logits).cpu().numpy())
+            columns = {f"probability|{c}": values for c, values in enumerate(np.concatenate(found).T)}
+            return pd.DataFrame({**columns, RANDOM: random})
+
+        frame = subject.in_parts(len(positions), TOGETHER * self.batch, make)
+        flags = (RANDOM,) if frame.pop(RANDOM).any() else ()
         table = ClassificationTable(
             ids=index.samples["id"].to_numpy(str)[positions],
             clusters=index.samples["patient"].to_numpy(str)[positions],
             classes=index.classes,
             task=subject.task.name,
             label=index.labels[positions],
-            probability=probability,
+            probability=np.asfortranarray(frame.to_numpy(np.float64)),
             fold=subject.fold[positions],
         )
         return Scored(table.to_frame(), passes={"forward": 1.0, "backward": 0.0}, flags=flags)

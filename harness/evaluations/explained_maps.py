@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -26,14 +28,19 @@ def seeds_of(subject: Subject, positions: NDArray[np.int64], target: Tensor, *pu
 
 
 class Remembered:
-    """An explainer that keeps its first maps: what was explained to be scored is not explained again to be shown.
+    """An explainer that keeps its maps: what was explained to be scored is not explained again to be shown.
 
     Some maps take minutes. An image is known by its pixels, its class and its seed.
     """
 
-    def __init__(self, explainer: Any, most: int = 64):
-        self.explainer, self.most = explainer, most
+    def __init__(self, explainer: Any, packed: Iterable[bytes] = ()):
+        """Keep the maps that others have `packed`, and those that are to come."""
+        self.explainer = explainer
         self.maps: dict[tuple[str, int, int], Tensor] = {}
+        for content in filter(None, packed):
+            with np.load(io.BytesIO(content)) as found:
+                names = zip(found["images"].tolist(), found["classes"].tolist(), found["seeds"].tolist(), strict=True)
+                self.maps |= dict(zip(names, torch.from_numpy(found["heats"]), strict=True))
 
     def __call__(self, model: Any, x: Tensor, target: Tensor, *, seeds: Tensor) -> Explanation:
         """Return heat (B,h,w) for images x (B,C,H,W): kept ones, at no passes, where all of the batch are known."""
@@ -44,10 +51,16 @@ class Remembered:
         if all(name in self.maps for name in names):
             return Explanation(torch.stack([self.maps[name] for name in names]).to(x.device))
         found = self.explainer(model, x, target, seeds=seeds)
-        for name, heat in zip(names, found.heat.cpu(), strict=True):
-            if len(self.maps) < self.most:
-                self.maps[name] = heat
+        self.maps |= dict(zip(names, found.heat.cpu(), strict=True))
         return found
+
+    def packed(self) -> bytes:
+        """Return the maps that are kept, for another process."""
+        images, classes, seeds = zip(*self.maps, strict=True)
+        buffer = io.BytesIO()
+        heats = torch.stack(list(self.maps.values())).numpy()
+        np.savez(buffer, images=np.array(images), classes=np.array(classes), seeds=np.array(seeds), heats=heats)
+        return buffer.getvalue()
 
 
 def explain(subject: Subject, explainer: Any, batch: Batch, target: Tensor) -> Explanation:

@@ -9,14 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.attacks.goals import Goal
-from harness.attacks.minimal import Found
 from harness.config import setting
 from harness.data.cache import Prepared
-from harness.evaluations.attacked import Part, facts, fooled, parts, sampled
+from harness.evaluations.attacked import Part, fooled, measured, sampled
 from harness.evaluations.subject import Scored, Subject
 from harness.metrics.cells import Metric
 from harness.metrics.gradient_bound import GradientBoundTable
@@ -64,7 +62,7 @@ def measure(subject: Subject, part: Part) -> dict[str, Tensor]:
 
 
 @evaluation("gradient_bound", source="Woods 2019, arXiv:1906.02494, eqs 6-8; protocol.md, 3", version=1,
-            standard=False, per_explainer=False, attacks=True)  # fmt: skip
+            standard=False, per_explainer=False, attacks=True, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class GradientBound:
     """Mean and maximum |dy/dx|, and the change of the logits under attack against what they allow a linear model.
@@ -92,12 +90,9 @@ class GradientBound:
     def score(self, subject: Subject, explainer: Any = None) -> Scored:
         """Return one line per image: gradients, size of the attack, change of the logits and its bound."""
         positions = sampled(subject, self.images)
-        measured: list[dict[str, Tensor]] = []
-        found: list[Found] = []
-        for part in parts(subject, positions, self.attack, self.batch):
-            found.append(part.found)
-            measured.append(measure(subject, part))
-        scores: dict[str, NDArray[Any]] = {n: torch.cat([m[n] for m in measured]).cpu().numpy() for n in measured[0]}
+        scores, facts, attacking = measured(
+            subject, positions, self.attack, self.batch, lambda part: measure(subject, part)
+        )
         faulty = scores.pop("faulty")
         samples = subject.prepared.index.samples
         table = GradientBoundTable(
@@ -108,12 +103,11 @@ class GradientBound:
             task=subject.task.name,
         )
         outputs = 2 if subject.task.exclusive else 1
-        attacking = float(torch.cat([f.passes for f in found]).double().mean())
         return Scored(
             table.to_frame(),
             passes={"forward": 2.0, "backward": attacking + outputs},
             flags=("zero or NaN gradients",) if faulty.mean() > 0.5 else (),
-            facts={**facts(found), "zero or NaN gradients": int(np.sum(faulty)), "outputs": outputs},
+            facts={**facts, "zero or NaN gradients": int(np.sum(faulty)), "outputs": outputs},
         )
 
     def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:

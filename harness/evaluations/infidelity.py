@@ -77,7 +77,7 @@ def measure(subject: Subject, explainer: Any, batch: Batch, draws: int, share: f
 
 
 @evaluation("infidelity", source="Yeh 2019, arXiv:1901.09392, def. 2.1 and square removal; protocol.md, 5", version=1,
-            standard=False, per_explainer=True)  # fmt: skip
+            standard=False, per_explainer=True, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class Infidelity:
     """How far the sum of the map over a square misses the fall of the logit when the square is blurred away.

@@ -29,10 +29,11 @@ from harness.scores.threshold_iou import finite
 from harness.tasks import Task
 
 IMAGES = {"quick": 16, "paper": 5000}  # protocol.md, 7
+REMEMBERED = 64  # images whose maps are kept, to be shown
 
 
 @evaluation("insertion_deletion", source="Khorram 2021, Table 1; Petsiuk 2018, arXiv:1806.07421; protocol.md, 4",
-            version=1, standard=True, per_explainer=True, attacks=True)  # fmt: skip
+            version=1, standard=True, per_explainer=True, attacks=True, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class InsertionDeletion:
     """Areas under the probability of a class while the most important cells of the image appear, or are blurred away.
@@ -98,17 +99,20 @@ class InsertionDeletion:
         resolutions = self.chosen(subject.prepared.images.shape[-1], subject.profile)
         count = IMAGES[subject.profile] if self.images is None else self.images
         positions = labelled(subject.prepared, min(count, subject.limit or count))
-        parts: list[pd.DataFrame] = []
-        explainer = Remembered(explainer)
-        for start in range(0, len(positions), self.batch):
-            mine = positions[start : start + self.batch]
-            parts.append(subject.shard(str(start), lambda mine=mine: self._part(subject, explainer, mine, resolutions)))
-            subject.progress(start + len(mine), len(positions))
-        frame = pd.concat(parts, ignore_index=True)
+
+        def make(rows: NDArray[np.int64]) -> pd.DataFrame:
+            if rows[0] >= REMEMBERED:
+                return self._part(subject, explainer, positions[rows], resolutions)
+            remembered = Remembered(explainer)
+            found = self._part(subject, remembered, positions[rows], resolutions)
+            return found.assign(maps=[remembered.packed(), *[b""] * (len(rows) - 1)])
+
+        frame = subject.in_parts(len(positions), self.batch, make)
+        remembered = Remembered(explainer, frame.pop("maps").dropna())
         table = self._table(subject, positions, resolutions, frame)
         pictures = pictures_of(
             subject,
-            explainer,
+            remembered,
             positions,
             table,
             mode=self.mode,

@@ -141,7 +141,14 @@ def gallery_of(subject: Subject, explainer: Any, pairs: Pairs, scores: dict[str,
     ]
 
 
-@evaluation("localisation", source="Khakzar 2019, 3.3; protocol.md, 2", version=1, standard=True, per_explainer=True)
+def _stacked(frame: pd.DataFrame, name: str) -> NDArray[Any]:
+    """Return a column of numbers (P,), or of lists of V of them (P,V)."""
+    values = frame[name].to_numpy()
+    return np.stack(values.tolist()) if values.dtype == object else values
+
+
+@evaluation("localisation", source="Khakzar 2019, 3.3; protocol.md, 2", version=1, standard=True, per_explainer=True,
+            parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class Localisation:
     """IoU of the thresholded map with the box at all 256 thresholds, pointing game and energy, per pair."""
@@ -160,15 +167,16 @@ class Localisation:
         pairs = pairs_of(subject.prepared)
         if subject.limit is not None:
             pairs = pairs.select(np.sort(fixed_order(len(pairs))[: subject.limit]))
-        parts: list[dict[str, NDArray[Any]]] = []
-        passes = np.zeros(2)
-        for start in range(0, len(pairs), self.batch):
-            here = np.arange(start, min(start + self.batch, len(pairs)))
+
+        def make(here: NDArray[np.int64]) -> pd.DataFrame:
             explanation, batch = explain(subject, explainer, pairs.select(here))
-            parts.append(measure(explanation.heat, pairs.select(here).masks(batch.x.shape[-1]).to(batch.x.device)))
-            passes += len(here) * np.array([explanation.forwards, explanation.backwards])
-            subject.progress(int(here[-1]) + 1, len(pairs))
-        scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            found = measure(explanation.heat, pairs.select(here).masks(batch.x.shape[-1]).to(batch.x.device))
+            columns = {name: values if values.ndim == 1 else list(values) for name, values in found.items()}
+            return pd.DataFrame({**columns, "forward": explanation.forwards, "backward": explanation.backwards})
+
+        frame = subject.in_parts(len(pairs), self.batch, make)
+        passes = {name: float(frame.pop(name).mean()) for name in ("forward", "backward")}
+        scores = {str(name): _stacked(frame, str(name)) for name in frame.columns}
         index = subject.prepared.index
         table = LocalisationTable(
             ids=pairs.ids,
@@ -180,9 +188,7 @@ class Localisation:
             iobb=scores["iobb"],
             **{name: scores[name] for name in LocalisationTable.FLOATS},
         )
-        forward, backward = (float(p) for p in passes / len(pairs))
-        pictures = gallery_of(subject, explainer, pairs, scores)
-        return Scored(table.to_frame(), pictures, {"forward": forward, "backward": backward})
+        return Scored(table.to_frame(), gallery_of(subject, explainer, pairs, scores), passes)
 
     def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:
         """Return the fields of every row: each metric, and those of plug-ins, per class and macro, with intervals."""

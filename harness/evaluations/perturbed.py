@@ -41,12 +41,7 @@ class Perturbed:
 
     def run(self, positions: NDArray[np.int64], goals: Goals, more: More) -> pd.DataFrame:
         """Return a line per sample: what each goal took. `goals` make the goal of rows; `more` adds columns."""
-        size, parts = self.batch, []
-        for start in range(0, len(positions), size):
-            rows = np.arange(start, min(start + size, len(positions)))
-            parts.append(self.subject.shard(f"{start:06d}", lambda rows=rows: self._part(positions, rows, goals, more)))
-            self.subject.progress(int(rows[-1]) + 1, len(positions))
-        return pd.concat(parts, ignore_index=True)
+        return self.subject.in_parts(len(positions), self.batch, lambda rows: self._part(positions, rows, goals, more))
 
     def _part(self, positions: NDArray[np.int64], rows: NDArray[np.int64], goals: Goals, more: More) -> pd.DataFrame:
         batch = self.subject.feed(positions[rows]).batch(np.arange(len(rows)))
@@ -120,7 +115,7 @@ class Perturbed:
         rows = np.flatnonzero(frame[f"rmse:{name}"].to_numpy(np.float64) > 0)[:CONTROLLED]
         if not self.control or not len(rows):
             return []
-        part = self.subject.shard("control", lambda: self._control(positions[rows], rows, goal))
+        part = self.subject.kept("control", lambda: self._control(positions[rows], rows, goal))
         least = frame[f"rmse:{name}"].to_numpy(np.float64)[rows]
         found = (part.to_numpy(np.float64) < CLEARLY * least[:, None]).any()
         return ["a black-box attack beats the white-box ones"] if found else []

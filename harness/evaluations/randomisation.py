@@ -86,7 +86,7 @@ def conditions_of(names: Sequence[str]) -> list[dict[str, str]]:
 
 
 @evaluation("randomisation", source="Adebayo 2018, arXiv:1810.03292, 3.1; protocol.md, 5", version=1, standard=False,
-            per_explainer=True)  # fmt: skip
+            per_explainer=True, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class Randomisation:
     """Spearman's correlation of the map with that of a network whose weights are random, from the head downwards.

@@ -62,7 +62,7 @@ def confirm(name: str, moved: Tensor, x: Tensor, norm: Norm, radius: float) -> N
 
 
 @evaluation("robust_accuracy", source="Madry 2018, arXiv:1706.06083; Croce 2021, arXiv:2010.09670; protocol.md, 3",
-            version=1, standard=False, per_explainer=False, attacks=True, finds="bounded")  # fmt: skip
+            version=1, standard=False, per_explainer=False, attacks=True, finds="bounded", parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class RobustAccuracy:
     """Accuracy under bounded attacks at fixed Linf and L2 radii, beside the clean one of the same images."""
@@ -121,17 +121,25 @@ class RobustAccuracy:
         if not subject.task.exclusive:
             raise UsageError(f"robust_accuracy: expected one label per image, got {ELSEWHERE}.")
         balls, positions = self.balls(subject.profile, subject.task), sampled(subject, self.images)
-        right = np.full((len(positions), 1 + len(balls)), np.nan)
-        margins = np.full(right.shape, np.nan)  # of the images that are right at the start
-        done, passes = 0, np.zeros(2)
-        for batch in subject.feed(positions).batches(self.batch):
+
+        def make(numbers: NDArray[np.int64]) -> pd.DataFrame:
+            batch = subject.feed(positions[numbers]).batch(np.arange(len(numbers)))
+            right = np.full((len(numbers), 1 + len(balls)), np.nan)
+            margins = np.full(right.shape, np.nan)  # of the images that are right at the start
+            passes = np.zeros((len(numbers), 2))
             for model, rows in subject.shares(batch.index.numpy()):
                 counted = Counted(model)
                 found = self.part(counted, subject.task, batch.x[rows], batch.y[rows], balls, subject.attacks)
-                right[done + rows], margins[done + rows] = found
-                passes += counted.forwards, counted.backwards
-            done += len(batch)
-            subject.progress(done, len(positions))
+                right[rows], margins[rows] = found
+                passes[rows[0]] = counted.forwards, counted.backwards
+            columns = {"right": right, "margin": margins, "passes": passes}
+            return pd.DataFrame({f"{n}|{c}": v for n, values in columns.items() for c, v in enumerate(values.T)})
+
+        frame = subject.in_parts(len(positions), self.batch, make)
+        right, margins, passes = (
+            frame[[c for c in frame.columns if c.startswith(f"{n}|")]].to_numpy(np.float64)
+            for n in ("right", "margin", "passes")
+        )
         index = subject.prepared.index
         conditions = [{"variant": "clean"}, *({"attack": a, "variant": n, "radius": r} for a, n, r in balls)]
         table = RobustAccuracyTable(
@@ -144,7 +152,7 @@ class RobustAccuracy:
         mean = [float(column[~np.isnan(column)].mean()) if (column == column).any() else None for column in margins.T]
         facts = {f"{a} {n} {r:.6g}": after for (a, n, r), after in zip(balls, mean[1:], strict=True)}
         falling = all(mean[0] is None or (after is not None and after < mean[0]) for after in mean[1:])
-        forward, backward = (float(p) for p in passes / len(positions))
+        forward, backward = (float(p) for p in passes.sum(0) / len(positions))
         return Scored(
             table.to_frame(),
             passes={"forward": forward, "backward": backward},

@@ -33,7 +33,7 @@ BLACK_BOX = {"quick": "none", "paper": "foolbox_boundary"}
 
 @evaluation(
     "robustness", source="Woods 2019, Methods; protocol.md, 3", version=1, standard=True, per_explainer=False,
-    attacks=True,
+    attacks=True, parts=True,
 )  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class Robustness:

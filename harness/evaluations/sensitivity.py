@@ -63,7 +63,7 @@ def measure(subject: Subject, explainer: Any, batch: Batch, draws: int, radius: 
 
 
 @evaluation("sensitivity", source="Yeh 2019, arXiv:1901.09392, def. 4.1; captum; protocol.md, 5", version=1,
-            standard=False, per_explainer=True)  # fmt: skip
+            standard=False, per_explainer=True, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
     """The largest change of the map, relative to its norm, over images that no pixel tells far from the original.

@@ -48,7 +48,7 @@ def measure(subject: Subject, marked: Marked, batch: Batch, rows: np.ndarray) ->
 
 
 @evaluation("shortcut", source="Khorram 2021, arXiv:2012.15783, COVIDx; protocol.md, 5", version=1, standard=False,
-            per_explainer=False)  # fmt: skip
+            per_explainer=False, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class Shortcut:
     """Probability of the tied class with a known shortcut, with it blurred away, and of it alone on the blurred image.

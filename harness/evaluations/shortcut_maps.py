@@ -57,7 +57,7 @@ def measure(subject: Subject, explainer: Any, marked: Marked, batch: Batch, rows
 
 
 @evaluation("shortcut_maps", source="Khorram 2021, arXiv:2012.15783, COVIDx; protocol.md, 5", version=1,
-            standard=False, per_explainer=True)  # fmt: skip
+            standard=False, per_explainer=True, parts=True)  # fmt: skip
 @dataclass(frozen=True, kw_only=True)
 class ShortcutMaps:
     """Share of the map's mass on a known shortcut and on the lesion, each beside its share of the area.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from harness.data.cache import Prepared
 from harness.device import Compute
 from harness.metrics.cells import Metric
 from harness.models.classifier import Classifier
+from harness.shards import Progress, Shard, made_here
 from harness.tasks import Task
 from harness.types import Batch
 
@@ -36,7 +37,7 @@ class Subject:
     profile: str = "quick"  # named set of evaluation sizes
     attacks: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # those that the evaluation asked for
     explainers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # the run's, for one that compares them
-    shard: Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame] = lambda name, make: make()  # kept if stopped
+    shards: Callable[[Sequence[Shard], Progress], list[pd.DataFrame]] = made_here  # in a run: kept, and shared
     memory_batch: int | None = None  # split logical batches to fit memory; changes no result beyond rounding
     progress: Callable[[int, int], None] = lambda done, total: None
 
@@ -74,6 +75,20 @@ class Subject:
     def feed(self, positions: NDArray[np.int64]) -> Feed:
         """Return the samples at `positions` as batches on the device."""
         return feed(self.prepared, positions, self.task, self.compute)
+
+    def in_parts(self, count: int, size: int, make: Callable[[NDArray[np.int64]], pd.DataFrame]) -> pd.DataFrame:
+        """Return what `make` says of the samples numbered 0..count-1, a line each, `size` of them at a time.
+
+        It is given their numbers, from which alone its part must follow: parts are kept if the work is stopped, and
+        several processes may share them, where the evaluation is registered with `parts=True`.
+        """
+        numbers = [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
+        shards = [Shard(f"{rows[0]:06d}", len(rows), partial(make, rows)) for rows in numbers]
+        return pd.concat(self.shards(shards, self.progress), ignore_index=True)
+
+    def kept(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return what `make` says, once: it is kept under a name if the work is stopped."""
+        return self.shards([Shard(name, 1, make)], lambda done, of: None)[0]
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:

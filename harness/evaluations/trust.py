@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,6 +13,7 @@ from harness.data.cache import Prepared
 from harness.errors import UsageError
 from harness.evaluations.attacked import IMAGES
 from harness.evaluations.explained_maps import explain as explain
+from harness.evaluations.parts import in_parts as in_parts
 from harness.evaluations.subject import Subject
 from harness.evaluations.subject import labelled as with_labels
 from harness.metrics.scored import ScoreTable
@@ -25,8 +24,6 @@ NOBODY = "no image of the test split has a label"
 PASSES = ("forward", "backward")
 
 T = TypeVar("T", bound=ScoreTable)
-
-Scores = Mapping[str, Tensor]  # name -> (B,) or (B,C)
 
 
 def unlabelled(prepared: Prepared) -> str:
@@ -56,31 +53,6 @@ def explained_class(task: Task, logits: Tensor, y: Tensor) -> Tensor:
         return known.argmax(1)
     true = task.true(y, logits.shape[1])
     return known.where(true | ~true.any(1, keepdim=True), -torch.inf).argmax(1)
-
-
-def in_parts(
-    subject: Subject, positions: NDArray[np.int64], size: int, measure: Callable[[Batch, NDArray[np.int64]], Scores]
-) -> dict[str, NDArray[np.float64]]:
-    """Return what `measure` says of the samples at `positions`, `size` at a time, (n,C) each.
-
-    It is given a batch and the numbers of its samples, 0..n-1. Parts that are done are kept if it is stopped.
-    """
-    feed, parts = subject.feed(positions), []
-
-    def make(rows: NDArray[np.int64]) -> pd.DataFrame:
-        columns: dict[str, Any] = {}
-        for name, values in measure(feed.batch(rows), rows).items():
-            for c, column in enumerate(values.reshape(len(rows), -1).double().cpu().numpy().T):
-                columns[f"{name}|{c}"] = column
-        return pd.DataFrame(columns)
-
-    for start in range(0, len(positions), size):
-        rows = np.arange(start, min(start + size, len(positions)))
-        parts.append(subject.shard(f"{start:06d}", lambda rows=rows: make(rows)))
-        subject.progress(int(rows[-1]) + 1, len(positions))
-    frame = pd.concat(parts, ignore_index=True)
-    names = dict.fromkeys(c.partition("|")[0] for c in frame.columns)
-    return {n: frame[[c for c in frame.columns if c.partition("|")[0] == n]].to_numpy(np.float64) for n in names}
 
 
 def passes_of(found: dict[str, NDArray[np.float64]]) -> dict[str, float]:

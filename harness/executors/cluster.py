@@ -1,7 +1,7 @@
 """Runs as tasks of Ray: on one machine, or on every machine of a cluster that shares the folder of the runs.
 
 A worker or machine that is lost costs what it had not stored: Ray gives its task to another one, and the run goes on
-from its last epoch and shard, since all of it lies in the store.
+from its last epoch and shard, since all of it lies in the store. A worker without a run assists one (assist.py).
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.executors.graph import Ended, Node
-from harness.executors.local import Said, attempt, unmade
+from harness.executors.local import Said, assistance, attempt, threads_of, unmade
+from harness.executors.sharing import LOOK, Helped, Sharing
 from harness.plan import RunSpec
 
 RETRIES = 5  # of a task whose worker was lost
 PASSED_ON = ("HARNESS_DATA", "HARNESS_CACHE", "HARNESS_ZOO")  # where things lie, for the workers
 
 
-def distributed(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
+def distributed(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) -> list[Ended]:
     """Carry the runs out as Ray tasks, `jobs` at once: a task has one CPU, and its share of the GPUs there are.
 
     `RAY_ADDRESS` names the cluster; without it one of this machine's processes is made and ended here.
@@ -37,9 +38,8 @@ def distributed(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
         raise UsageError(
             "--executor ray: expected the package ray, it is not installed. Install it: uv pip install 'harness[ray]'"
         ) from None
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    environment = {"env_vars": {**given, "OMP_NUM_THREADS": str(threads)}}
+    environment = {"env_vars": {**given, "OMP_NUM_THREADS": str(threads_of(jobs))}}
     address = os.environ.get("RAY_ADDRESS")
     here = {} if address else {"num_cpus": jobs, "include_dashboard": False}
     with redirect_stdout(sys.stderr):  # what Ray says: stdout carries the result
@@ -50,15 +50,24 @@ def distributed(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
         try:
             share = min(1.0, ray.cluster_resources().get("GPU", 0) / jobs)
             task = ray.remote(num_cpus=1, num_gpus=share, max_retries=RETRIES)(attempt)
-            return _all(ray, task, nodes, jobs, said)
+            aside = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(assistance)
+            return _all(ray, task, aside, nodes, jobs, said, Sharing(helped))
         finally:
             ray.shutdown()
 
 
-def _all(ray: Any, task: Any, nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
+def _all(
+    ray: Any, task: Any, aside: Any, nodes: Sequence[Node], jobs: int, said: Said, sharing: Sharing
+) -> list[Ended]:
     ended: dict[int, Ended] = {}
     running: dict[Any, tuple[Node, float]] = {}
+    assistants: dict[Any, Node] = {}
     waiting = list(nodes)
+
+    def end(assistant: Any) -> None:  # that costs the part that it is at
+        del assistants[assistant]
+        ray.cancel(assistant, force=True)
+
     while waiting or running:
         for node in list(waiting):
             if lost := unmade(node, ended):
@@ -67,16 +76,32 @@ def _all(ray: Any, task: Any, nodes: Sequence[Node], jobs: int, said: Said) -> l
                 said(node, lost)
             elif len(running) < jobs and (node.needs is None or node.needs in ended):
                 waiting.remove(node)
+                if len(running) + len(assistants) == jobs:
+                    end(list(assistants)[-1])
                 running[task.remote(anywhere(node.spec))] = (node, time.monotonic())
                 said(node, None)
-        done, _ = ray.wait(list(running), num_returns=1, timeout=1.0) if running else ([], [])
+        while len(running) + len(assistants) < jobs and (
+            found := sharing.choose([n for n, _ in running.values()], [n.number for n in assistants.values()])
+        ):
+            node, run_id = found
+            assistants[aside.remote(anywhere(node.spec), run_id)] = node
+        at_work = [*running, *assistants]
+        done, _ = ray.wait(at_work, num_returns=1, timeout=LOOK) if at_work else ([], [])
         for future in done:
-            node, began = running.pop(future)
             try:
                 error = ray.get(future)
             except ray.exceptions.RayError as lost:
-                error = f"its worker was lost {RETRIES + 1} times ({type(lost).__name__})"
+                error = lost
+            if future in assistants:
+                node = assistants.pop(future)
+                sharing.ended(node, error) if isinstance(error, str) else sharing.lost(node)
+                continue
+            node, began = running.pop(future)
+            if not isinstance(error, str):
+                error = f"its worker was lost {RETRIES + 1} times ({type(error).__name__})"
             ended[node.number] = Ended(node, time.monotonic() - began, error)
+            for assistant in [a for a, n in assistants.items() if n is node]:
+                end(assistant)
             said(node, ended[node.number])
     return [ended[n.number] for n in nodes]
 

@@ -1,4 +1,7 @@
-"""Runs on this machine: one after the other in this process, or several at once, each a process of its own."""
+"""Runs on this machine: one after the other in this process, or several at once, each a process of its own.
+
+A process that has no run to make assists one that is being made (assist.py).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from typing import Any
@@ -14,6 +18,7 @@ from typing import Any
 from harness.console import Reporter
 from harness.errors import HarnessError
 from harness.executors.graph import Ended, Node
+from harness.executors.sharing import LOOK, Helped, Sharing
 from harness.plan import RunSpec
 
 Said = Callable[[Node, Ended | None], None]  # a run begins (None), or has ended
@@ -24,11 +29,22 @@ def attempt(spec: RunSpec) -> str:
     return _carried_out(spec, Reporter(quiet=True))
 
 
+def assistance(spec: RunSpec, run_id: str) -> str:
+    """Make parts of a run that another process makes, without a word; return what went wrong."""
+    from harness.assist import assist
+
+    return _error_of(lambda: assist(spec, run_id, Reporter(quiet=True)))
+
+
 def _carried_out(spec: RunSpec, reporter: Reporter) -> str:
     from harness.run import execute
 
+    return _error_of(lambda: execute(spec, reporter))
+
+
+def _error_of(work: Callable[[], Any]) -> str:
     try:
-        execute(spec, reporter)
+        work()
     except HarnessError as wrong:
         return str(wrong)
     except Exception as wrong:  # a fault in one run is not one in the others
@@ -52,11 +68,35 @@ def sequential(nodes: Sequence[Node], reporter: Reporter, said: Said) -> list[En
     return list(ended.values())
 
 
-def parallel(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
-    """Carry the runs out in `jobs` processes at once, each run in one of its own: a crash costs that run alone."""
-    context = get_context("spawn")
+@dataclass(frozen=True)
+class _Process:
+    """A process that makes a run, or assists one."""
+
+    node: Node
+    slot: int
+    began: float
+    process: Any
+    pipe: Any  # our end; it says what went wrong
+
+    def said(self) -> str | None:
+        """Return what it said when it had ended, None where it was killed."""
+        try:
+            return self.pipe.recv() if self.pipe.poll() else None
+        except EOFError:
+            return None
+        finally:
+            self.pipe.close()
+
+
+def parallel(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) -> list[Ended]:
+    """Carry the runs out in `jobs` processes at once, each run in one of its own: a crash costs that run alone.
+
+    Processes that are left assist the runs that are being made, until there is another run to make.
+    """
     ended: dict[int, Ended] = {}
-    running: dict[int, tuple[Any, Any, float, int]] = {}  # process, its end of the pipe, start, slot
+    running: list[_Process] = []
+    assistants: list[_Process] = []
+    sharing = Sharing(helped)
     waiting = list(nodes)
     try:
         while waiting or running:
@@ -64,32 +104,66 @@ def parallel(nodes: Sequence[Node], jobs: int, said: Said) -> list[Ended]:
                 waiting.remove(node)
                 ended[node.number] = lost = unmade(node, ended) or Ended(node, 0.0)
                 said(node, lost)
-            ready = [n for n in waiting if n.needs is None or n.needs in ended]
-            for node in ready[: jobs - len(running)]:
+            ready = [n for n in waiting if n.needs is None or n.needs in ended][: jobs - len(running)]
+            while len(running) + len(ready) + len(assistants) > jobs:
+                _end(assistants, assistants[-1])
+            for node in ready:
                 waiting.remove(node)
-                slot = min(set(range(jobs)) - {s for *_, s in running.values()})
-                ours, theirs = context.Pipe(duplex=False)
-                threads = max(1, (os.cpu_count() or 1) // jobs)
-                given = (node.spec, slot, threads, theirs)
-                process = context.Process(target=alone, args=given, name=f"run-{node.number}")
-                process.start()
-                theirs.close()
-                running[node.number] = (process, ours, time.monotonic(), slot)
+                running.append(_started(alone, (node.spec,), node, jobs, [*running, *assistants]))
                 said(node, None)
             if not running:  # what was left could not be made; others may wait for it
                 continue
-            wait([process.sentinel for process, *_ in running.values()])
-            for number in [n for n, (process, *_) in running.items() if not process.is_alive()]:
-                process, ours, began, _ = running.pop(number)
-                node = next(n for n in nodes if n.number == number)
-                ended[number] = Ended(node, time.monotonic() - began, _error(process, ours))
-                said(node, ended[number])
+            while len(running) + len(assistants) < jobs and (
+                found := sharing.choose([p.node for p in running], [p.node.number for p in assistants])
+            ):
+                node, run_id = found
+                assistants.append(_started(aside, (node.spec, run_id), node, jobs, [*running, *assistants]))
+            idle = len(running) + len(assistants) < jobs
+            wait([p.process.sentinel for p in (*running, *assistants)], timeout=LOOK if idle else None)
+            for p in [p for p in running if not p.process.is_alive()]:
+                running.remove(p)
+                ended[p.node.number] = Ended(p.node, time.monotonic() - p.began, _error(p))
+                for a in [a for a in assistants if a.node is p.node]:
+                    _end(assistants, a)
+                said(p.node, ended[p.node.number])
+            for a in [a for a in assistants if not a.process.is_alive()]:
+                assistants.remove(a)
+                error = a.said()
+                sharing.lost(a.node) if error is None else sharing.ended(a.node, error)
     finally:
-        for process, *_ in running.values():
-            process.terminate()
-        for process, *_ in running.values():
-            process.join()
+        for p in (*running, *assistants):
+            p.process.terminate()
+        for p in (*running, *assistants):
+            p.process.join()
     return [ended[n.number] for n in nodes]
+
+
+def _started(
+    work: Callable[..., None], given: tuple[Any, ...], node: Node, jobs: int, beside: Sequence[_Process]
+) -> _Process:
+    """Start a process in the first free slot, with its share of the cores."""
+    context = get_context("spawn")
+    slot = min(set(range(jobs)) - {p.slot for p in beside})
+    ours, theirs = context.Pipe(duplex=False)
+    given = (*given, slot, threads_of(jobs), theirs)
+    process = context.Process(target=work, args=given, name=f"{work.__name__}-{node.number}")
+    process.start()
+    theirs.close()
+    return _Process(node, slot, time.monotonic(), process, ours)
+
+
+def threads_of(jobs: int) -> int:
+    """Return the threads of each of `jobs` processes: what OMP_NUM_THREADS says, else their share of the cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else max(1, (os.cpu_count() or 1) // jobs)
+
+
+def _end(assistants: list[_Process], one: _Process) -> None:
+    """End an assistant at once: that costs the part that it is at."""
+    assistants.remove(one)
+    one.process.kill()
+    one.process.join()
+    one.pipe.close()
 
 
 def unmade(node: Node, ended: dict[int, Ended]) -> Ended | None:
@@ -114,6 +188,13 @@ def alone(spec: RunSpec, slot: int, threads: int, pipe: Any) -> None:
     pipe.send(error)
 
 
+def aside(spec: RunSpec, run_id: str, slot: int, threads: int, pipe: Any) -> None:
+    """Assist a run in a process of its own, and send what went wrong."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe.send(assistance(dataclasses.replace(spec, device=placed(spec.device, slot)), run_id))
+
+
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -126,10 +207,8 @@ def placed(device: str, slot: int) -> str:
     return f"cuda:{slot % count}" if count > 1 else device
 
 
-def _error(process: Any, pipe: Any) -> str:
-    try:
-        return pipe.recv() if pipe.poll() else f"its process ended by itself (exit status {process.exitcode})"
-    except EOFError:
-        return f"its process ended by itself (exit status {process.exitcode}), perhaps for want of memory"
-    finally:
-        pipe.close()
+def _error(p: _Process) -> str:
+    if (said := p.said()) is not None:
+        return said
+    more = ", perhaps for want of memory" if p.process.exitcode == -signal.SIGKILL else ""
+    return f"its process ended by itself (exit status {p.process.exitcode}){more}"

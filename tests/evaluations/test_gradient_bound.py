@@ -204,7 +204,12 @@ def test_what_counts_as_fooled():
     found = Found(torch.zeros(4, 1, 1, 1), torch.tensor([0.0, torch.inf, 0.1, 0.0]), torch.ones(4).long(),
                   torch.tensor([0, -1, 2, 3]), torch.zeros(4).bool())  # fmt: skip
     assert fooled(found).tolist() == [False, False, True, False]
-    assert facts([found]) == {"images": 4, "fooled": 1, "goal held at the start": 1, "not fooled": 2}
+    assert facts(found.first.numpy(), found.rmse.numpy()) == {
+        "images": 4,
+        "fooled": 1,
+        "goal held at the start": 1,
+        "not fooled": 2,
+    }
 
 
 @pytest.mark.parametrize("name", ["deepfool", "ddn", "algorithm1"])

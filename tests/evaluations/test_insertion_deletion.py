@@ -309,25 +309,26 @@ def test_a_stopped_evaluation_goes_on_with_the_images_it_has():
     kept: dict[str, pd.DataFrame] = {}
     calls: list[int] = []
 
-    def keep(name, make):
-        if name not in kept:
+    def keep(parts, progress):
+        for part in parts:
             if len(kept) == 2:
                 raise KeyboardInterrupt
-            kept[name] = make()
-        return kept[name]
+            kept[part.name] = part.make()
+        return list(kept.values())
+
+    def rest(parts, progress):
+        return [kept[part.name] if part.name in kept else part.make() for part in parts]
 
     def counted(model, x, target, *, seeds):
         calls.append(len(x))
         return Saliency()(model, x, target, seeds=seeds)
 
     setting = InsertionDeletion(images=20, batch=8)
-    made = subject(network(), shard=keep)
+    made = subject(network(), shards=keep)
     with pytest.raises(KeyboardInterrupt):
         setting.score(made, counted)
     assert calls == [8, 8]
-    again = setting.score(
-        dataclasses.replace(made, shard=lambda name, make: kept.get(name) if name in kept else make()), counted
-    )
+    again = setting.score(dataclasses.replace(made, shards=rest), counted)
     assert calls[2] == 4, "only what was missing is explained"
     whole = setting.score(subject(network()), Saliency())
     pd.testing.assert_frame_equal(again.samples, whole.samples)

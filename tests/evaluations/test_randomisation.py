@@ -163,13 +163,14 @@ def test_each_fold_is_compared_with_its_own_model():
 def test_a_stopped_evaluation_goes_on_with_the_parts_it_has():
     made, kept = subject(network(), n=6), {}
 
-    def shard(name, make):
-        if len(kept) == 2:
-            raise KeyboardInterrupt
-        kept[name] = make()
-        return kept[name]
+    def shards(parts, progress):
+        for part in parts:
+            if len(kept) == 2:
+                raise KeyboardInterrupt
+            kept[part.name] = part.make()
+        return list(kept.values())
 
-    stopped = dataclasses.replace(made, shard=shard)
+    stopped = dataclasses.replace(made, shards=shards)
     with pytest.raises(KeyboardInterrupt):
         Randomisation(images=6, draws=2, batch=2).score(stopped, Saliency())
     assert len(kept) == 2
@@ -179,7 +180,10 @@ def test_a_stopped_evaluation_goes_on_with_the_parts_it_has():
         seen.append(len(x))
         return Saliency()(model, x, target, seeds=seeds)
 
-    resumed = dataclasses.replace(made, shard=lambda name, make: kept[name] if name in kept else make())
+    def rest(parts, progress):
+        return [kept[part.name] if part.name in kept else part.make() for part in parts]
+
+    resumed = dataclasses.replace(made, shards=rest)
     scored = Randomisation(images=6, draws=2, batch=2).score(resumed, counting)
     assert sum(seen) == 2 * (1 + 2 * 4), "two images of six are left"
     pd.testing.assert_frame_equal(

@@ -374,15 +374,16 @@ def test_an_interrupted_attack_goes_on_with_the_parts_it_has():
     kept: dict[str, pd.DataFrame] = {}
     stop = 2
 
-    def shard(name, make):
-        if name not in kept:
-            if len(kept) == stop:
-                raise KeyboardInterrupt
-            kept[name] = make()
-        return kept[name]
+    def shards(parts, progress):
+        for part in parts:
+            if part.name not in kept:
+                if len(kept) == stop:
+                    raise KeyboardInterrupt
+                kept[part.name] = part.make()
+        return [kept[part.name] for part in parts]
 
     whole = Robustness(images=N, batch=10).score(given).samples
-    stopped = dataclasses.replace(given, shard=shard)
+    stopped = dataclasses.replace(given, shards=shards)
     with pytest.raises(KeyboardInterrupt):
         Robustness(images=N, batch=10).score(stopped)
     assert len(kept) == 2
