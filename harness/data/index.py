@@ -81,6 +81,14 @@ class Index:
         parts = [self.of_split("test", k) for k in range(self.folds)]
         return np.concatenate(parts), np.repeat(np.arange(self.folds, dtype=np.int8), [len(p) for p in parts])
 
+    def ids(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the ids of the samples at `positions`, (n,) str."""
+        return self.samples["id"].iloc[positions].to_numpy(str)
+
+    def patients(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patients of the samples at `positions`, each itself where there are none, (n,) str."""
+        return self.samples["patient"].iloc[positions].to_numpy(str)
+
     def labels_at(self, positions: NDArray[np.int64]) -> NDArray[Any]:
         """Return the labels of the samples at `positions`, (n,V); many of them lie in a file, see `gathered`."""
         return gathered((part for _, part in _in_parts(self.labels, positions)), (len(positions), len(self.classes)))

@@ -105,10 +105,10 @@ class AdversarialExplanations:
 
         frame = scoring.in_parts(len(positions), self.batch, make)
         passes = float(frame["passes"].iloc[-1])
-        samples = subject.prepared.index.samples
+        index = subject.prepared.index
         table = ExplanationTable(
-            ids=samples["id"].to_numpy(str)[positions],
-            clusters=samples["patient"].to_numpy(str)[positions],
+            ids=index.ids(positions),
+            clusters=index.patients(positions),
             values={k: frame[[f"{k}|{c}" for c in range(len(DIRECTIONS))]].to_numpy() for k in ExplanationTable.scores},
             conditions=[{"attack": f"explain{sign}", "radius": self.rho} for sign in "+-"],
             task=subject.task.name,

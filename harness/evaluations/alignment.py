@@ -93,10 +93,10 @@ class Alignment:
 
         found, facts, attacking = measured(subject, positions, self.attack, self.batch, aligned)
         lost, forward, backward = (found.pop(name) for name in ("lost", *PASSES))
-        samples = subject.prepared.index.samples
+        index = subject.prepared.index
         table = AlignmentTable(
-            ids=samples["id"].to_numpy(str)[positions],
-            clusters=samples["patient"].to_numpy(str)[positions],
+            ids=index.ids(positions),
+            clusters=index.patients(positions),
             values={name: values[:, None] for name, values in found.items()},
             conditions=({"attack": self.attack},),
             task=subject.task.name,

@@ -77,8 +77,8 @@ class AutoAttack:
         frame = subject.in_parts(len(positions), self.batch, lambda rows: self._part(subject, positions[rows], norms))
         correct = frame["correct"].to_numpy(np.float64)
         table = AutoAttackTable(
-            ids=index.samples["id"].to_numpy(str)[positions],
-            clusters=index.samples["patient"].to_numpy(str)[positions],
+            ids=index.ids(positions),
+            clusters=index.patients(positions),
             values={"robust": frame[list(norms)].to_numpy(np.float64)},
             conditions=conditions,
             task=subject.task.name,

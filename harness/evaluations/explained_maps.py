@@ -23,7 +23,7 @@ def seeds_of(subject: Subject, positions: NDArray[np.int64], target: Tensor, *pu
     From the sample's name, not from the run: reference maps are the same for every run.
     """
     index = subject.prepared.index
-    names = zip(index.samples["id"].to_numpy(str)[positions], target.tolist(), strict=True)
+    names = zip(index.ids(positions), target.tolist(), strict=True)
     return torch.tensor([seed_for(0, i, index.classes[c], *purpose) for i, c in names], dtype=torch.long)
 
 

@@ -94,10 +94,10 @@ class GradientBound:
             subject, positions, self.attack, self.batch, lambda part: measure(subject, part)
         )
         faulty = scores.pop("faulty")
-        samples = subject.prepared.index.samples
+        index = subject.prepared.index
         table = GradientBoundTable(
-            ids=samples["id"].to_numpy(str)[positions],
-            clusters=samples["patient"].to_numpy(str)[positions],
+            ids=index.ids(positions),
+            clusters=index.patients(positions),
             values={name: values[:, None] for name, values in scores.items()},
             conditions=({"attack": self.attack},),
             task=subject.task.name,

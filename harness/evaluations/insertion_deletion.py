@@ -176,7 +176,7 @@ class InsertionDeletion:
         self, subject: Subject, positions: NDArray[np.int64], resolutions: tuple[int, ...], frame: pd.DataFrame
     ) -> InsertionDeletionTable:
         conditions = self._conditions(resolutions)
-        samples = subject.prepared.index.samples
+        index = subject.prepared.index
         values = {
             s: np.stack([frame[s + suffix(c)].to_numpy(np.float64) for c in conditions], axis=1)
             for s in InsertionDeletionTable.scores
@@ -186,8 +186,8 @@ class InsertionDeletion:
             array[np.isnan(array[:, scorable]).any(1)] = np.nan
         known = {s + suffix(c) for s in values for c in conditions}
         return InsertionDeletionTable(
-            ids=samples["id"].to_numpy(str)[positions],
-            clusters=samples["patient"].to_numpy(str)[positions],
+            ids=index.ids(positions),
+            clusters=index.patients(positions),
             values=values,
             conditions=conditions,
             task=subject.task.name,

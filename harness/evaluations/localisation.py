@@ -72,9 +72,9 @@ def pairs_of(prepared: Prepared) -> Pairs:
     position = np.array([f[0] for f in found], np.int64)
     class_number = np.array([f[1] for f in found], np.int64)
     class_name = np.array(index.classes)[class_number].astype(str)
-    patients = index.samples["patient"].to_numpy(str)[position]
+    patients = index.patients(position)
     fold = folds_by_patient(patients, class_name, folds=FOLDS)
-    ids = index.samples["id"].to_numpy(str)[position]
+    ids = index.ids(position)
     return Pairs(ids, position, class_number, class_name, [f[2] for f in found], fold)
 
 
@@ -180,7 +180,7 @@ class Localisation:
         index = subject.prepared.index
         table = LocalisationTable(
             ids=pairs.ids,
-            clusters=index.samples["patient"].to_numpy(str)[pairs.position],
+            clusters=index.patients(pairs.position),
             class_names=pairs.class_name,
             classes=tuple(c for c in index.classes if c in set(index.boxes["class_name"])),
             fold=pairs.fold,

@@ -61,8 +61,8 @@ class Findings(Perturbed):
             positions, frame, goals, lambda row: positions[(which == which[row]) & (positions != positions[row])]
         )
         table = RobustnessTable(
-            ids=index.samples["id"].to_numpy(str)[positions],
-            clusters=index.samples["patient"].to_numpy(str)[positions],
+            ids=index.ids(positions),
+            clusters=index.patients(positions),
             task="multilabel",
             class_names=names[which],
             classes=tuple(names.tolist()),

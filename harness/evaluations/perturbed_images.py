@@ -45,8 +45,8 @@ class Images(Perturbed):
         right = logits.argmax(1) == label
         counts = np.bincount(index.labels[every].argmax(1))
         table = RobustnessTable(
-            ids=index.samples["id"].to_numpy(str)[positions],
-            clusters=index.samples["patient"].to_numpy(str)[positions],
+            ids=index.ids(positions),
+            clusters=index.patients(positions),
             task="multiclass",
             class_names=np.array(index.classes)[label],
             classes=index.classes,

@@ -143,8 +143,8 @@ class RobustAccuracy:
         index = subject.prepared.index
         conditions = [{"variant": "clean"}, *({"attack": a, "variant": n, "radius": r} for a, n, r in balls)]
         table = RobustAccuracyTable(
-            ids=index.samples["id"].to_numpy(str)[positions],
-            clusters=index.samples["patient"].to_numpy(str)[positions],
+            ids=index.ids(positions),
+            clusters=index.patients(positions),
             values={"right": right},
             conditions=conditions,
             task=subject.task.name,

@@ -77,14 +77,18 @@ class Subject:
         return feed(self.prepared, positions, self.task, self.compute)
 
     def in_parts(self, count: int, size: int, make: Callable[[NDArray[np.int64]], pd.DataFrame]) -> pd.DataFrame:
-        """Return what `make` says of the samples numbered 0..count-1, a line each, `size` of them at a time.
+        """Return what `make` says of the samples numbered 0..count-1, a line each, `size` of them at a time."""
+        return pd.concat(self.parts(count, size, make), ignore_index=True)
+
+    def parts(self, count: int, size: int, make: Callable[[NDArray[np.int64]], pd.DataFrame]) -> list[pd.DataFrame]:
+        """Return what `make` says of `size` samples at a time, numbered 0..count-1, a frame each.
 
         It is given their numbers, from which alone its part must follow: parts are kept if the work is stopped, and
         several processes may share them, where the evaluation is registered with `parts=True`.
         """
         numbers = [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
         shards = [Shard(f"{rows[0]:06d}", len(rows), partial(make, rows)) for rows in numbers]
-        return pd.concat(self.shards(shards, self.progress), ignore_index=True)
+        return self.shards(shards, self.progress)
 
     def kept(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return what `make` says, once: it is kept under a name if the work is stopped."""

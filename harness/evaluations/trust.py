@@ -67,7 +67,7 @@ def spent(batch: Batch, forward: float, backward: float) -> dict[str, Tensor]:
 
 def named(subject: Subject, batch: Batch) -> list[str]:
     """Return the names of a batch's images, from which what is drawn for them follows."""
-    return subject.prepared.index.samples["id"].to_numpy(str)[batch.index.numpy()].tolist()
+    return subject.prepared.index.ids(batch.index.numpy()).tolist()
 
 
 def plain_table(
@@ -78,10 +78,10 @@ def plain_table(
     **more: Any,
 ) -> T:
     """Return the table of scores (n,C) of the images at `positions`."""
-    samples = subject.prepared.index.samples
+    index = subject.prepared.index
     return kind(
-        ids=samples["id"].to_numpy(str)[positions],
-        clusters=samples["patient"].to_numpy(str)[positions],
+        ids=index.ids(positions),
+        clusters=index.patients(positions),
         values=values,
         task=subject.task.name,
         **more,
