@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.errors import HarnessError, UsageError
 
@@ -67,6 +68,16 @@ def resolve(device: str = "auto", precision: str = "auto") -> Compute:
     else:  # else torch's fp32 convolutions have the 10-bit mantissa of TF32
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return Compute(chosen, precision)
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on the device, without waiting for what the device still has to do.
+
+    A GPU copies from page-locked memory alone while it works; from any other the host waits for all it has asked for.
+    """
+    if device.type != "cuda" or x.is_cuda:
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
 
 
 @functools.cache
