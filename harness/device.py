@@ -96,19 +96,27 @@ def keep_allocations() -> bool:
         return False
 
 
+NO_ROOM = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Return whether an error says that memory did not suffice, the host's or a GPU's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in NO_ROOM)
+
+
 @contextmanager
 def memory_advice(batch_size: int, option: str = "--batch-size ") -> Iterator[None]:
     """Turn running out of memory into an error that names a batch size to try."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        smaller = max(1, batch_size // 2)
-        raise HarnessError(
-            f"out of memory with {batch_size} images at once ({str(error).splitlines()[0][:160]}). "
-            f"Try {option}{smaller}, a smaller image size, or --device cpu."
-        ) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
             raise
-        smaller = max(1, batch_size // 2)
-        raise HarnessError(f"out of memory with {batch_size} images at once. Try {option}{smaller}.") from error
+        smaller = f"{option}{batch_size // 2}, " if batch_size > 1 else ""
+        raise HarnessError(
+            f"out of memory with {batch_size} image{'s' * (batch_size > 1)} at once "
+            f"({(str(error) or type(error).__name__).splitlines()[0][:160]}). "
+            f"Try {smaller}a smaller image size, or --device cpu."
+        ) from error

@@ -20,6 +20,7 @@ from harness.device import Compute
 from harness.errors import HarnessError, NothingToScoreError, UsageError
 from harness.evaluations import gallery
 from harness.evaluations.subject import Scored, Subject
+from harness.memory import Memory
 from harness.models.classifier import Classifier
 from harness.plan import Part, Plan, RunSpec, make, remade
 from harness.record import Result, from_run
@@ -165,9 +166,10 @@ def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
     """Score every evaluation of the plan that the store does not have yet, in fp32 whatever the training's format."""
     work = dataclasses.replace(work, compute=work.compute.exact())
     wanted, missing = steps(work.plan, work.prepared, exact_cam=models[0].exact_cam)
+    memory = Memory(note=work.reporter.note)
     for step in wanted:
         try:
-            _stage(work, models, step)
+            _stage(work, models, step, memory)
         except NothingToScoreError as why:
             missing[step.part.component.name] = str(why)
     before = work.folder.info.get("missing_evaluations", {})
@@ -175,7 +177,7 @@ def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
     work.folder.update(missing_evaluations={k: v for k, v in {**before, **missing}.items() if k not in done})
 
 
-def _stage(work: Work, models: tuple[Classifier, ...], step: Step) -> None:
+def _stage(work: Work, models: tuple[Classifier, ...], step: Step, memory: Memory) -> None:
     spec, part, explainer, name = work.plan.spec, step.part, step.explainer, step.name
     key = stage_key(work.plan, work.prepared, work.compute, work.fit_key, step)
     if (work.folder.stage_folder(name, key) / "rows.json").exists():
@@ -194,10 +196,11 @@ def _stage(work: Work, models: tuple[Classifier, ...], step: Step) -> None:
             explainers={n: p.made for n, p in work.plan.explainers_of(part).items() if explains(p, exact)},
             shard=work.folder.shards(name, key),
             memory_batch=spec.batch_size,
+            memory=memory,
             progress=lambda done, of: update(done, of, ""),
         )
         began = time.monotonic()
-        with devices.memory_advice(spec.batch_size or getattr(part.made, "batch", 1)):
+        with devices.memory_advice(spec.batch_size or memory.most or getattr(part.made, "batch", 1)):
             scored: Scored = part.made.score(subject, explainer.made if explainer else None)
         seconds = time.monotonic() - began
         rows = _rows(work, part, explainer, key, scored)

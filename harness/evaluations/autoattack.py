@@ -82,19 +82,21 @@ class AutoAttack:
             here = np.arange(start, min(start + self.batch, len(positions)))
             batch = feed.batch(here)
             for model, rows in subject.shares(positions[here]):
-                counted = Counted(model)
-                x, y = batch.x[rows], batch.y[rows]
-                right, known = _right(counted, x, y)
-                correct[here[rows]] = np.where(known, right, np.nan)
-                for column, (norm, radius) in enumerate(norms.items()):
-                    seed = seed_for(0, "autoattack", norm, str(index.samples["id"].iloc[positions[here[rows[0]]]]))
-                    moved = autoattack(counted, x, y, norm=norm, epsilon=radius, version=self.version, seed=seed,
-                                       batch=len(rows), remarks=remarks)  # fmt: skip
-                    inside = within(moved, x, norm, radius)
-                    outside += int((~inside).sum())
-                    held = right & (_right(counted, moved, y)[0] | ~inside)
-                    robust[here[rows], column] = np.where(known, held, np.nan)
-                passes += counted.forwards, counted.backwards
+                with subject.room:
+                    counted, left = Counted(model), 0
+                    x, y = batch.x[rows], batch.y[rows]
+                    right, known = _right(counted, x, y)
+                    correct[here[rows]] = np.where(known, right, np.nan)
+                    for column, (norm, radius) in enumerate(norms.items()):
+                        seed = seed_for(0, "autoattack", norm, str(index.samples["id"].iloc[positions[here[rows[0]]]]))
+                        moved = autoattack(counted, x, y, norm=norm, epsilon=radius, version=self.version, seed=seed,
+                                           batch=len(rows), remarks=remarks)  # fmt: skip
+                        inside = within(moved, x, norm, radius)
+                        left += int((~inside).sum())
+                        held = right & (_right(counted, moved, y)[0] | ~inside)
+                        robust[here[rows], column] = np.where(known, held, np.nan)
+                    passes += counted.forwards, counted.backwards
+                    outside += left
             subject.progress(int(here[-1]) + 1, len(positions))
         table = AutoAttackTable(
             ids=index.samples["id"].to_numpy(str)[positions],

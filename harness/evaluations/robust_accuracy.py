@@ -126,10 +126,11 @@ class RobustAccuracy:
         done, passes = 0, np.zeros(2)
         for batch in subject.feed(positions).batches(self.batch):
             for model, rows in subject.shares(batch.index.numpy()):
-                counted = Counted(model)
-                found = self.part(counted, subject.task, batch.x[rows], batch.y[rows], balls, subject.attacks)
-                right[done + rows], margins[done + rows] = found
-                passes += counted.forwards, counted.backwards
+                with subject.room:
+                    counted = Counted(model)
+                    found = self.part(counted, subject.task, batch.x[rows], batch.y[rows], balls, subject.attacks)
+                    right[done + rows], margins[done + rows] = found
+                    passes += counted.forwards, counted.backwards
             done += len(batch)
             subject.progress(done, len(positions))
         index = subject.prepared.index
