@@ -114,9 +114,8 @@ def memory_advice(batch_size: int, option: str = "--batch-size ") -> Iterator[No
     except (RuntimeError, MemoryError) as error:
         if not ran_out(error):
             raise
-        smaller = f"{option}{batch_size // 2}, " if batch_size > 1 else ""
         raise HarnessError(
-            f"out of memory with {batch_size} image{'s' * (batch_size > 1)} at once "
+            f"out of memory with {batch_size} images at once "
             f"({(str(error) or type(error).__name__).splitlines()[0][:160]}). "
-            f"Try {smaller}a smaller image size, or --device cpu."
+            f"Try {option}{max(1, batch_size // 2)}, a smaller image size, or --device cpu."
         ) from error

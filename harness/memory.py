@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from harness.device import ran_out
+from harness.errors import HarnessError
 
 _CURRENT: ContextVar[Memory | None] = ContextVar("memory", default=None)
 
@@ -69,15 +70,17 @@ class Memory:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> bool:
-        """Take note of a lack of memory; where half as many images can still be tried it is no error."""
+        """Take note of a lack of memory, which is an error (`HarnessError`) only where a single image does not fit."""
         _CURRENT.reset(self._tokens.pop())
         if error is None or self.fixed or not ran_out(error):
             return False
-        self._refused = self._refused or self._asked
-        self.most = max(1, self._asked // 2)
         if self._asked <= 1:
-            return False
-        self._failed = True
+            raise HarnessError(
+                f"out of memory with a single image ({(str(error) or 'of the host').splitlines()[0][:160]}). Try a "
+                "smaller image size, or --device cpu."
+            ) from error
+        self._failed, self.most = True, self._asked // 2
+        self._refused = self._refused or self._asked
         traceback.clear_frames(trace)  # they hold the tensors that did not leave enough room
         return True
 

@@ -200,7 +200,7 @@ def _stage(work: Work, models: tuple[Classifier, ...], step: Step, memory: Memor
             progress=lambda done, of: update(done, of, ""),
         )
         began = time.monotonic()
-        with devices.memory_advice(spec.batch_size or memory.most or getattr(part.made, "batch", 1)):
+        with devices.memory_advice(spec.batch_size or getattr(part.made, "batch", 1)):
             scored: Scored = part.made.score(subject, explainer.made if explainer else None)
         seconds = time.monotonic() - began
         rows = _rows(work, part, explainer, key, scored)

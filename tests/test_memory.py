@@ -97,12 +97,9 @@ def test_it_starts_from_the_largest_and_keeps_what_fits():
 
 def test_one_image_that_does_not_fit_is_the_error():
     memory = Memory()
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(HarnessError, match=r"a single image .*\. Try a smaller image size, or --device cpu"):
         worked(memory, 20, 0)
     assert memory.most == 1
-    with pytest.raises(HarnessError, match=r"with 1 image at once .*\. Try a smaller image size, or --device cpu"):
-        with memory_advice(memory.most):
-            worked(memory, 20, 0)
 
 
 def test_what_is_inside_a_part_shrinks_where_one_image_has_many_batches():
@@ -142,10 +139,14 @@ def test_errors_that_mean_it(error):
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("x"), KeyboardInterrupt()])
 def test_other_errors_pass(error):
     memory = Memory()
-    with pytest.raises(type(error)):
+
+    def work() -> None:
         for _ in memory.parts(4):
             with memory:
                 raise error
+
+    with pytest.raises(type(error)):
+        work()
     assert memory.most is None
 
 
@@ -213,9 +214,12 @@ def test_every_explainer(name, little_room):
 
 SETS = (
     "phantom_shortcut.size=32", "n_train=48", "n_validation=60", "n_test=240", "baseline.max_epochs=1",
-    "robustness.pairs=3", "randomisation.draws=2", "igos.iterations=2", "igos.points=3",
     "classification.resamples=5",
 )  # fmt: skip
+FASTER = {
+    "robustness": ("robustness.pairs=3",), "randomisation": ("randomisation.draws=2",),
+    "adversarial_explanations": ("explain.steps=4",),
+}  # fmt: skip
 MULTICLASS = {"autoattack", "robust_accuracy"}
 EVALUATIONS = tuple(c.name for c in catalogue().of("evaluation") if c.name not in MULTICLASS)
 
@@ -240,6 +244,7 @@ def scored(trained, tmp_path, name: str, reporter: Reporter, **changes) -> tuple
     place, run, plugin = trained
     shutil.copytree(place / "runs", tmp_path / "runs")
     asked = {"evaluations": (name,), "explainers": ("saliency", "cam"), "plugins": (str(plugin),), **changes}
+    asked["sets"] = (*FASTER.get(name, ()), f"{name}.resamples=5")
     result = evaluate(run, asked, tmp_path / "runs", reporter)
     (stage, *_) = [s for s in result.stages if s.info["explainer"] in ("", "cam")]
     folder = next((result.source / "evaluations").glob(f"{name}{'-cam' if stage.info['explainer'] else ''}-*"))
@@ -268,7 +273,10 @@ def test_every_evaluation(name, trained, tmp_path, little_room):
     assert max(seen) > ROOM, "the evaluation never asked for more than fits"
     assert_same(whole, parted)
     for a, b in zip(rows, again, strict=True):
-        assert a["value"] == pytest.approx(b["value"], rel=1e-2, abs=1e-3, nan_ok=True), a["metric"]
+        if a["value"] is None or b["value"] is None:
+            assert a["value"] is b["value"], a["metric"]
+        else:
+            assert a["value"] == pytest.approx(b["value"], rel=RTOL, abs=ATOL), a["metric"]
     said = [n for n in reporter.notes if "do not fit" in n]
     assert len(said) == 1
     assert "from here on" in said[0]
@@ -285,7 +293,7 @@ def test_one_image_that_does_not_fit_ends_the_run(trained, tmp_path, monkeypatch
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Normalise, "forward", forward)
-    with pytest.raises(HarnessError, match=r"with 1 image at once .*Try a smaller image size"):
+    with pytest.raises(HarnessError, match=r"with a single image .*Try a smaller image size"):
         scored(trained, tmp_path, "classification", Reporter(quiet=True))
 
 
