@@ -64,7 +64,7 @@ EVALUATIONS: dict[str, tuple[str, dict[str, Any]]] = {  # name: explainer, setti
 }
 MAPS: dict[str, dict[str, Any]] = {
     "saliency": {}, "cam": {}, "gradcam": {}, "integrated_gradients": {"steps": 20}, "occlusion": {},
-    "igos": {"iterations": 5, "points": 5}, "igos_pp": {"iterations": 5, "points": 5},
+    **{name: {"iterations": 5, "points": 5, "l1": 0.1, "l2": 2.0} for name in ("igos", "igos_pp")},
 }  # fmt: skip
 TOP = 0.1  # of the cells, whose overlap is taken
 
@@ -132,7 +132,7 @@ def of_mean(values: Any) -> str:
     known = values[np.isfinite(values)]
     draws = np.random.default_rng(1776).integers(len(known), size=(1000, len(known)))
     low, high = np.quantile(known[draws].mean(1), [0.025, 0.975])
-    return f"{known.mean():.4g} [{low:.4g}, {high:.4g}]"
+    return f"{known.mean():.4g} [{low:.4g}, {high:.4g}], n = {len(known)}"
 
 
 def metrics(name: str, count: int, chosen: Sequence[str]) -> None:
@@ -154,7 +154,7 @@ def _attacks(evaluation: Any, made: Subject) -> Sequence[str]:
     return evaluation.attack_names(made.task, made.profile) if hasattr(evaluation, "attack_names") else ()
 
 
-def maps(name: str, count: int) -> None:
+def maps(name: str, count: int, chosen: Sequence[str]) -> None:
     """Print how far logits, maps and smallest perturbations agree."""
     model, (x, y) = network(name), images(count)
     pair = model, in_bf16(model)
@@ -163,8 +163,8 @@ def maps(name: str, count: int) -> None:
     print(f"| {name} | logits | largest difference | {of_mean((a - b).abs().amax(1))} |")
     print(f"| {name} | probabilities | largest difference | {of_mean((a.softmax(1) - b.softmax(1)).abs().amax(1))} |")
     print(f"| {name} | decisions | share that changes | {of_mean(a.argmax(1) != b.argmax(1))} |")
-    for explainer, settings in MAPS.items():
-        made = catalogue().load("explainer", explainer)(**settings)
+    for explainer in chosen:
+        made = catalogue().load("explainer", explainer)(**MAPS[explainer])
         one, two = (made(m, x, y, seeds=torch.arange(count)).heat.float() for m in pair)
         overlap = top_overlap(one, two, top=TOP)
         print(f"| {name} | {explainer} | rank correlation | {of_mean(rank_agreement(one, two))} |")
@@ -199,7 +199,8 @@ def training(size: int, epochs: int, seeds: int, images_: int) -> None:
             for k, cell in enumerate(one.cells):
                 if cell["class_name"] not in ("macro", "all", "") or not np.isfinite(found.value[k]):
                     continue
-                at = f", t = {cell['threshold']:g}" if cell["threshold"] is not None else ""
+                at = f" ({cell['variant']})" if cell["variant"] else ""
+                at += f", t = {cell['threshold']:g}" if cell["threshold"] is not None else ""
                 print(f"| training, {seeds} seeds | {evaluation} | {cell['metric']}{at} | {mean.value[k]:.4g} | "
                       f"{interval(found.value[k], found.low[k], found.high[k])} |", flush=True)  # fmt: skip
         spec = RunSpec(method="baseline", dataset="phantom", sets=sets, device="cpu", runs_dir=Path(place),
@@ -221,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["metrics", "maps", "training"])
     parser.add_argument("--images", type=int, help="of CIFAR-10: 40 (metrics), 24 (maps); of the phantom: 768")
+    parser.add_argument("--explainer", choices=MAPS, action="append", help="of maps: all where none is named")
     parser.add_argument("--net", choices=NETS, action="append")
     parser.add_argument("--evaluation", choices=EVALUATIONS, action="append")
     parser.add_argument("--size", type=int, default=64)
@@ -234,7 +236,7 @@ def main() -> None:
             metrics(name, options.images or 40, options.evaluation or tuple(EVALUATIONS))
     elif options.what == "maps":
         for name in nets:
-            maps(name, options.images or 24)
+            maps(name, options.images or 24, options.explainer or tuple(MAPS))
     else:
         training(options.size, options.epochs, options.seeds, options.images or 768)
 
