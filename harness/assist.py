@@ -10,6 +10,7 @@ from typing import Any
 from harness import device as devices
 from harness.console import Reporter
 from harness.errors import NothingToScoreError, UsageError
+from harness.memory import Memory
 from harness.plan import RunSpec, make
 from harness.run import key_of_stage, prepare_data, subject_of
 from harness.shards import POLL, Shard, Shards, offered
@@ -56,7 +57,8 @@ def assist(spec: RunSpec, run_id: str, reporter: Reporter) -> int:
                 f"{compute.kind}. Give all workers the same kind of device and the same plug-in files."
             )
     shared = [s for s in wanted if s.name in asked and s.part.component.options.get("parts")]
-    stages = [_Stage(Shards(folder, s.name, keys[s.name]), lambda s=s: _parts(work, models, s)) for s in shared]
+    memory = Memory(note=reporter.note)
+    stages = [_Stage(Shards(folder, s.name, keys[s.name]), lambda s=s: _parts(work, models, s, memory)) for s in shared]
     return _make(folder, stages[::-1])  # from the end: the run itself begins at the start, and seldom has to wait
 
 
@@ -92,14 +94,14 @@ def _make(folder: RunFolder, stages: Sequence[_Stage]) -> int:
             time.sleep(POLL)
 
 
-def _parts(work: Work, models: Any, step: Step) -> Sequence[Shard]:
+def _parts(work: Work, models: Any, step: Step, memory: Memory) -> Sequence[Shard]:
     """Return the parts of one stage; [] where it turns out that there is nothing to score."""
 
     def enter(shards: Sequence[Shard], _: Any) -> Any:
         raise _Entered(shards)
 
     explainer = step.explainer.made if step.explainer else None
-    subject = subject_of(work, models, step.part, shards=enter)
+    subject = subject_of(work, models, step.part, shards=enter, memory=memory)
     try:
         step.part.made.score(subject, explainer)
     except _Entered as entered:

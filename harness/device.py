@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.errors import HarnessError, UsageError
 
@@ -69,6 +70,16 @@ def resolve(device: str = "auto", precision: str = "auto") -> Compute:
     return Compute(chosen, precision)
 
 
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on the device, without waiting for what the device still has to do.
+
+    A GPU copies from page-locked memory alone while it works; from any other the host waits for all it has asked for.
+    """
+    if device.type != "cuda" or x.is_cuda:
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
 @functools.cache
 def keep_allocations() -> bool:
     """Let glibc keep freed blocks instead of returning each one to the system; returns whether it could.
@@ -85,19 +96,26 @@ def keep_allocations() -> bool:
         return False
 
 
+NO_ROOM = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Return whether an error says that memory did not suffice, the host's or a GPU's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in NO_ROOM)
+
+
 @contextmanager
 def memory_advice(batch_size: int, option: str = "--batch-size ") -> Iterator[None]:
     """Turn running out of memory into an error that names a batch size to try."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        smaller = max(1, batch_size // 2)
-        raise HarnessError(
-            f"out of memory with {batch_size} images at once ({str(error).splitlines()[0][:160]}). "
-            f"Try {option}{smaller}, a smaller image size, or --device cpu."
-        ) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
             raise
-        smaller = max(1, batch_size // 2)
-        raise HarnessError(f"out of memory with {batch_size} images at once. Try {option}{smaller}.") from error
+        raise HarnessError(
+            f"out of memory with {batch_size} images at once "
+            f"({(str(error) or type(error).__name__).splitlines()[0][:160]}). "
+            f"Try {option}{max(1, batch_size // 2)}, a smaller image size, or --device cpu."
+        ) from error

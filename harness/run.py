@@ -20,6 +20,7 @@ from harness.device import Compute
 from harness.errors import HarnessError, NothingToScoreError, UsageError
 from harness.evaluations import gallery
 from harness.evaluations.subject import Scored, Subject
+from harness.memory import Memory
 from harness.models.classifier import Classifier
 from harness.plan import Part, Plan, RunSpec, make, remade
 from harness.record import Result, from_run
@@ -166,12 +167,13 @@ def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
     """Score every evaluation of the plan that the store does not have yet, in fp32 whatever the training's format."""
     work = dataclasses.replace(work, compute=work.compute.exact())
     wanted, missing = steps(work.plan, work.prepared, exact_cam=models[0].exact_cam)
+    memory = Memory(note=work.reporter.note)
     keys = {step.name: key_of_stage(work, step) for step in wanted}
     offer(work.folder, {name: key for name, key in keys.items() if not work.folder.has_stage(name, key)})
     try:
         for step in wanted:
             try:
-                _stage(work, models, step)
+                _stage(work, models, step, memory)
             except NothingToScoreError as why:
                 missing[step.part.component.name] = str(why)
     finally:
@@ -187,7 +189,7 @@ def key_of_stage(work: Work, step: Step) -> str:
 
 
 def subject_of(work: Work, models: tuple[Classifier, ...], part: Part, **more: Any) -> Subject:
-    """Return what an evaluation is given of a run; `more` is what becomes of its parts, and of its progress."""
+    """Return what an evaluation is given of a run; `more` is what becomes of its parts, memory and progress."""
     exact = models[0].exact_cam
     return Subject(
         models=models,
@@ -203,7 +205,7 @@ def subject_of(work: Work, models: tuple[Classifier, ...], part: Part, **more: A
     )
 
 
-def _stage(work: Work, models: tuple[Classifier, ...], step: Step) -> None:
+def _stage(work: Work, models: tuple[Classifier, ...], step: Step, memory: Memory) -> None:
     spec, part, explainer, name = work.plan.spec, step.part, step.explainer, step.name
     key = key_of_stage(work, step)
     shards = Shards(work.folder, name, key)
@@ -211,7 +213,9 @@ def _stage(work: Work, models: tuple[Classifier, ...], step: Step) -> None:
         shards.forget()  # a killed process may not have come to it
         return
     with work.reporter.task(f"{name} of {spec.method}") as update:
-        subject = subject_of(work, models, part, shards=shards.all, progress=lambda done, of: update(done, of, ""))
+        subject = subject_of(
+            work, models, part, shards=shards.all, memory=memory, progress=lambda done, of: update(done, of, "")
+        )
         began = time.monotonic()
         with devices.memory_advice(spec.batch_size or getattr(part.made, "batch", 1)):
             scored: Scored = part.made.score(subject, explainer.made if explainer else None)

@@ -38,7 +38,7 @@ BANDS = [
         "recorded",
         "terms",
     },
-    {"types", "tasks", "device", "recipe", "masking", "robustbench_adapter"},
+    {"types", "tasks", "device", "recipe", "masking", "memory", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},
     {"fit", "evaluations", "api"},
     {

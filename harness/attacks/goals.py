@@ -68,7 +68,7 @@ class BetterThanRandom(Goal):
         s_t < 1/V if and only if it is negative; its gradient does not vanish where the probability saturates.
         """
         others = logits.scatter(1, self.target[:, None], -torch.inf)
-        chance = torch.tensor(float(logits.shape[1] - 1), dtype=logits.dtype, device=logits.device).log()
+        chance = logits.new_full((), float(logits.shape[1] - 1)).log()
         return self.target_of(logits) - others.logsumexp(1) + chance
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.attacks.goals import Goal
 from harness.attacks.minimal import Found, rmse
+from harness.memory import at_once
 
 Attack = Callable[..., Found]
 
@@ -71,7 +72,7 @@ def towards(model: nn.Module, x: Tensor, goal: Goal, others: Tensor, *, steps: i
     """
     several = goal[torch.zeros(len(others), dtype=torch.long, device=x.device)]
     with torch.no_grad():
-        held = several.reached(model(others))
+        held = several.reached(torch.cat([model(part) for part in others.split(at_once(len(others)))]))
         distance = torch.where(held, rmse(others - x), torch.inf)
         nearest = others[distance.argmin()] - x
         low, high = torch.zeros_like(distance[:1]), torch.ones_like(distance[:1])

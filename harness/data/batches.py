@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.data.cache import Prepared
-from harness.device import Compute
+from harness.device import Compute, sent
 from harness.rng import rng_for
 from harness.tasks import Task
 from harness.types import Batch
@@ -42,13 +42,13 @@ class Feed:
     def batch(self, chosen: NDArray[np.int64]) -> Batch:
         """Return the images at `chosen` (0..n-1) as one batch, floats in [0,1]."""
         if isinstance(self.images, Tensor):
-            return self.of(self.images[torch.from_numpy(chosen).to(self.compute.device)], chosen)
+            return self.of(self.images[sent(torch.from_numpy(chosen), self.compute.device)], chosen)
         return self.of(_taken(self.images, self.positions[chosen]).to(self.compute.device), chosen)
 
     def of(self, images: Tensor, chosen: NDArray[np.int64]) -> Batch:
         """Return the batch of images that are on the device already, uint8: its floats are a copy of them."""
         x = images.to(torch.float32).div_(255).contiguous(memory_format=self.compute.memory_format)
-        rows = torch.from_numpy(chosen).to(self.compute.device)
+        rows = sent(torch.from_numpy(chosen), self.compute.device)
         return Batch(x, self.y[rows], torch.from_numpy(self.positions[chosen]))
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -182,13 +182,13 @@ def augment(x: Tensor, how: str, rng: torch.Generator) -> Tensor:
     if how == "none":
         return x
     b, _, height, width = x.shape
-    flip = torch.rand(b, generator=rng).lt(0.5).to(x.device)
+    flip = sent(torch.rand(b, generator=rng).lt(0.5), x.device)
     x = torch.where(flip[:, None, None, None], x.flip(3), x)
     if how == "flip":
         return x
     pad = 4
     padded = F.pad(x, (pad, pad, pad, pad), mode="replicate")
-    dy, dx = (torch.randint(0, 2 * pad + 1, (b, 1), generator=rng).to(x.device) for _ in range(2))
+    dy, dx = (sent(torch.randint(0, 2 * pad + 1, (b, 1), generator=rng), x.device) for _ in range(2))
     rows = dy + torch.arange(height, device=x.device)  # (B,H)
     columns = dx + torch.arange(width, device=x.device)  # (B,W)
     picked = padded.permute(0, 2, 3, 1)[

@@ -105,9 +105,10 @@ def attacked(subject: Subject, name: str, batch: Batch, goal: Goal) -> Found:
     )
     for model, chosen in subject.shares(batch.index.numpy()):
         rows = torch.from_numpy(chosen).to(x.device)
-        part: Found = subject.attacks[name](model, x[rows], goal[rows])
-        found.delta[rows], found.rmse[rows] = part.delta, part.rmse
-        found.passes[rows], found.first[rows], found.late[rows] = part.passes, part.first, part.late
+        with subject.room:
+            part: Found = subject.attacks[name](model, x[rows], goal[rows])
+            found.delta[rows], found.rmse[rows] = part.delta, part.rmse
+            found.passes[rows], found.first[rows], found.late[rows] = part.passes, part.first, part.late
     return found
 
 

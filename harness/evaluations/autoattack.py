@@ -101,19 +101,22 @@ class AutoAttack:
         found = {name: np.zeros(len(positions)) for name in ("correct", *norms, "outside", "forward", "backward")}
         remarks: list[list[str]] = [[] for _ in positions]
         for model, rows in subject.shares(positions):
-            counted, first = Counted(model), rows[0]
-            x, y = batch.x[rows], batch.y[rows]
-            right, known = _right(counted, x, y)
-            found["correct"][rows] = np.where(known, right, np.nan)
-            for norm, radius in norms.items():
-                seed = seed_for(0, "autoattack", norm, str(ids.iloc[positions[first]]))
-                moved = autoattack(counted, x, y, norm=norm, epsilon=radius, version=self.version, seed=seed,
-                                   batch=len(rows), remarks=remarks[first])  # fmt: skip
-                inside = within(moved, x, norm, radius)
-                found["outside"][rows] += ~inside
-                held = right & (_right(counted, moved, y)[0] | ~inside)
-                found[norm][rows] = np.where(known, held, np.nan)
-            found["forward"][first], found["backward"][first] = counted.forwards, counted.backwards
+            with subject.room:
+                counted, first, left = Counted(model), rows[0], np.zeros(len(rows))
+                remarks[first].clear()
+                x, y = batch.x[rows], batch.y[rows]
+                right, known = _right(counted, x, y)
+                found["correct"][rows] = np.where(known, right, np.nan)
+                for norm, radius in norms.items():
+                    seed = seed_for(0, "autoattack", norm, str(ids.iloc[positions[first]]))
+                    moved = autoattack(counted, x, y, norm=norm, epsilon=radius, version=self.version, seed=seed,
+                                       batch=len(rows), remarks=remarks[first])  # fmt: skip
+                    inside = within(moved, x, norm, radius)
+                    left += ~inside
+                    held = right & (_right(counted, moved, y)[0] | ~inside)
+                    found[norm][rows] = np.where(known, held, np.nan)
+                found["forward"][first], found["backward"][first] = counted.forwards, counted.backwards
+                found["outside"][rows] = left
         return pd.DataFrame({**found, "remarks": remarks})
 
     def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:

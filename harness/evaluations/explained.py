@@ -37,9 +37,10 @@ def explained(subject: Subject, batch: Batch, target: Tensor, direction: str, rh
     """Return the adversarial explanations of a batch for the classes `target` (B,)."""
     moved, passes = torch.empty_like(batch.x), 0
     for model, rows in subject.shares(batch.index.numpy()):
-        goal = of_class(target[rows], exclusive=subject.task.exclusive)
-        found = subject.attacks["explain"](model, batch.x[rows], goal, rho=rho, direction=direction)
-        moved[rows], passes = batch.x[rows] + found.delta, found.passes
+        with subject.room:
+            goal = of_class(target[rows], exclusive=subject.task.exclusive)
+            found = subject.attacks["explain"](model, batch.x[rows], goal, rho=rho, direction=direction)
+            moved[rows], passes = batch.x[rows] + found.delta, found.passes
     probability = subject.task.probability(subject.logits(replace(batch, x=moved)))
     return Reached(moved, probability, rmse(moved - batch.x), float(passes))
 

@@ -72,8 +72,9 @@ def explain(subject: Subject, explainer: Any, batch: Batch, target: Tensor) -> E
     found: list[Explanation] = []
     order: list[NDArray[np.int64]] = []
     for model, rows in subject.shares(batch.index.numpy()):
-        found.append(explainer(model, batch.x[rows], target[rows], seeds=seeds[rows]))
-        order.append(rows)
+        with subject.room:
+            found.append(explainer(model, batch.x[rows], target[rows], seeds=seeds[rows]))
+            order.append(rows)
     heat = torch.cat([e.heat.float() for e in found])[np.argsort(np.concatenate(order))]
     sizes = [len(rows) for rows in order]
     forwards = float(np.average([e.forwards for e in found], weights=sizes))

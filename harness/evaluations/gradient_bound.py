@@ -43,7 +43,8 @@ def measure(subject: Subject, part: Part) -> dict[str, Tensor]:
     jacobian = torch.empty((len(batch), outputs.shape[1], *batch.x.shape[1:]), device=batch.x.device)
     for model, chosen in subject.shares(batch.index.numpy()):
         rows = torch.from_numpy(chosen).to(batch.x.device)
-        jacobian[rows] = gradients(model, batch.x[rows], outputs[rows])
+        with subject.room:
+            jacobian[rows] = gradients(model, batch.x[rows], outputs[rows])
     size = jacobian.double().abs().flatten(2)  # (B,K,C*H*W)
     finite, known = size.isfinite().flatten(1).all(1), fooled(found)
     change = (moved - logits).double().gather(1, outputs).abs().sum(1)

@@ -108,11 +108,10 @@ def followed(
     seeds = seeds_of(subject, batch.index.numpy(), view.target, "ties")
     count = {r: counts(r * r, mode) for r in resolutions}
     insertion, deletion = ({r: heat.new_empty(len(heat), len(count[r])) for r in resolutions} for _ in range(2))
-    at_once = min(at_once, subject.memory_batch or at_once)
     for model, chosen in subject.shares(batch.index.numpy()):
         rows = torch.from_numpy(chosen).to(heat.device)
         x, target = batch.x[rows], view.target[rows]
-        with torch.no_grad(), subject.compute.autocast():
+        with subject.room, torch.no_grad(), subject.compute.autocast():
             start, end = baselines(model, x, mode)
             p_start = probability(model, start, target)
             p_end = p_start if end is start else probability(model, end, target)
@@ -121,7 +120,8 @@ def followed(
                 ways = (insertion, (start, p_start), (x, view.p_original[rows])), \
                        (deletion, (x, view.p_original[rows]), (end, p_end))  # fmt: skip
                 for found, (before, p_before), (after, p_after) in ways:
-                    inner = curve(model, before, after, target, place, count[r], at_once=at_once, mode=mode)
+                    size = subject.room.at_once(at_once)
+                    inner = curve(model, before, after, target, place, count[r], at_once=size, mode=mode)
                     found[r][rows] = torch.cat([p_before[:, None], inner, p_after[:, None]], dim=1).float()
     ends = 2 if mode == "rise" else 1
     return Followed(insertion, deletion, ends + float(sum(2 * (len(c) - 2) for c in count.values())))

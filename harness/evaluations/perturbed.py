@@ -54,13 +54,14 @@ class Perturbed:
             }  # fmt: skip
             each = {n: np.full(len(rows), np.nan) for n in self.attacks}
             for model, mine in self.subject.shares(positions[rows]):
-                best = strongest(model, batch.x[mine], make(rows[mine]), self.attacks)
-                columns["rmse"][mine] = best.rmse.double().cpu().numpy()
-                columns["won"][mine] = np.array([*best.names, ""], object)[best.winner.cpu().numpy()]
-                columns["passes"][mine] = best.passes.cpu().numpy()
-                columns["late"][mine] = best.late.cpu().numpy()
-                for n, values in zip(best.names, best.each.T.double().cpu().numpy(), strict=True):
-                    each[n][mine] = values
+                with self.subject.room:
+                    best = strongest(model, batch.x[mine], make(rows[mine]), self.attacks)
+                    columns["rmse"][mine] = best.rmse.double().cpu().numpy()
+                    columns["won"][mine] = np.array([*best.names, ""], object)[best.winner.cpu().numpy()]
+                    columns["passes"][mine] = best.passes.cpu().numpy()
+                    columns["late"][mine] = best.late.cpu().numpy()
+                    for n, values in zip(best.names, best.each.T.double().cpu().numpy(), strict=True):
+                        each[n][mine] = values
             columns["rmse"] = np.where(finite, columns["rmse"], np.nan)
             found |= {f"{column}:{name}": values for column, values in columns.items()}
             found |= {f"rmse_of:{n}:{name}": values for n, values in each.items()}
@@ -97,7 +98,11 @@ class Perturbed:
             held.extend(batch.x[several.reached(self.subject.logits_of(model, batch))])
             if len(held) >= OTHERS:
                 break
-        return towards(model, x, goal, torch.stack(held[:OTHERS])).item() if held else float("nan")
+        found = float("nan")
+        for _ in self.subject.room.parts(1 if held else 0):
+            with self.subject.room:
+                found = towards(model, x, goal, torch.stack(held[:OTHERS])).item()
+        return found
 
     def flags(self, positions: NDArray[np.int64], goal: Callable[[NDArray[np.int64]], Goal]) -> list[str]:
         """Return what is wrong with the model, or may be, looking at the first images."""
@@ -105,7 +110,8 @@ class Perturbed:
         rows = np.arange(min(LOOKED_AT, len(positions)))
         x = self.subject.feed(positions[rows]).batch(rows).x
         for model, mine in self.subject.shares(positions[rows]):
-            found += faults(model, x[mine], goal(rows[mine]), exclusive=self.subject.task.exclusive)
+            with self.subject.room:
+                found += faults(model, x[mine], goal(rows[mine]), exclusive=self.subject.task.exclusive)
         return found
 
     def beaten(
@@ -124,8 +130,9 @@ class Perturbed:
         batch = self.subject.feed(positions).batch(np.arange(len(rows)))
         found = {n: np.full(len(rows), np.inf) for n in self.control}
         for model, mine in self.subject.shares(positions):
-            for n, attack in self.control.items():
-                found[n][mine] = attack(model, batch.x[mine], goal(rows[mine])).rmse.double().cpu().numpy()
+            with self.subject.room:
+                for n, attack in self.control.items():
+                    found[n][mine] = attack(model, batch.x[mine], goal(rows[mine])).rmse.double().cpu().numpy()
         return pd.DataFrame(found)
 
     def notes(self, frame: pd.DataFrame, goals: Sequence[str], never: Mapping[str, int]) -> list[str]:

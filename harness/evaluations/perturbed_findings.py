@@ -126,10 +126,10 @@ class Findings(Perturbed):
             values = np.full(len(rows), np.nan)
             for model, mine in self.subject.shares(positions):
                 against = goal(rows[mine], kind=Against)
-                x = batch.x[mine]
-                with torch.no_grad():
+                with self.subject.room, torch.no_grad():
+                    x = batch.x[mine]
                     x = attack(model, x, against, norm="l2", radius=radius) if radius else x
                     probability = against.target_of(self.subject.task.probability(model(x).float()))
-                values[mine] = probability.double().cpu().numpy()
+                    values[mine] = probability.double().cpu().numpy()
             found[f"probability:{radius:g}"] = values
         return found

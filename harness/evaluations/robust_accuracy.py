@@ -128,10 +128,11 @@ class RobustAccuracy:
             margins = np.full(right.shape, np.nan)  # of the images that are right at the start
             passes = np.zeros((len(numbers), 2))
             for model, rows in subject.shares(batch.index.numpy()):
-                counted = Counted(model)
-                found = self.part(counted, subject.task, batch.x[rows], batch.y[rows], balls, subject.attacks)
-                right[rows], margins[rows] = found
-                passes[rows[0]] = counted.forwards, counted.backwards
+                with subject.room:
+                    counted = Counted(model)
+                    found = self.part(counted, subject.task, batch.x[rows], batch.y[rows], balls, subject.attacks)
+                    right[rows], margins[rows] = found
+                    passes[rows[0]] = counted.forwards, counted.backwards
             columns = {"right": right, "margin": margins, "passes": passes}
             return pd.DataFrame({f"{n}|{c}": v for n, values in columns.items() for c, v in enumerate(values.T)})
 

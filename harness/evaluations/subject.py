@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.data.batches import Feed, feed
 from harness.data.cache import Prepared
 from harness.device import Compute
+from harness.memory import Memory
 from harness.metrics.cells import Metric
 from harness.models.classifier import Classifier
 from harness.shards import Progress, Shard, made_here
@@ -38,7 +39,8 @@ class Subject:
     attacks: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # those that the evaluation asked for
     explainers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # the run's, for one that compares them
     shards: Callable[[Sequence[Shard], Progress], list[pd.DataFrame]] = made_here  # in a run: kept, and shared
-    memory_batch: int | None = None  # split logical batches to fit memory; changes no result beyond rounding
+    memory_batch: int | None = None  # the user's bound on images at once; splits change no result beyond rounding
+    memory: Memory = field(default_factory=Memory)  # without one: what has turned out to fit, the same for all of a run
     progress: Callable[[int, int], None] = lambda done, total: None
 
     @property
@@ -60,17 +62,22 @@ class Subject:
         found[positions] = fold
         return found
 
+    @cached_property
+    def room(self) -> Memory:
+        """Return how many images a network is shown at once."""
+        return Memory(self.memory_batch, fixed=True) if self.memory_batch else self.memory
+
     def shares(self, positions: NDArray[np.int64]) -> Iterator[tuple[Classifier, NDArray[np.int64]]]:
         """Yield a model and which of the samples at `positions` (n,), numbered 0..n-1, it scores at once.
 
-        Each sample is scored by the model of its fold, in parts that fit memory.
+        Each sample is scored by the model of its fold, in parts that fit memory: what is done inside
+        `with subject.room:` comes again, with fewer samples, where it has run out of it.
         """
         fold = self.fold[positions]
         for k in np.unique(fold):
             rows = np.flatnonzero(fold == k)
-            size = self.memory_batch or len(rows)
-            for start in range(0, len(rows), size):
-                yield self.models[k], rows[start : start + size]
+            for part in self.room.parts(len(rows)):
+                yield self.models[k], rows[part]
 
     def feed(self, positions: NDArray[np.int64]) -> Feed:
         """Return the samples at `positions` as batches on the device."""
@@ -100,16 +107,19 @@ class Subject:
         found: list[Tensor] = []
         order: list[NDArray[np.int64]] = []
         for model, rows in self.shares(batch.index.numpy()):
-            with self.compute.autocast():
+            with self.room, self.compute.autocast():
                 found.append(model(batch.x[rows]).float())
-            order.append(rows)
+                order.append(rows)
         return torch.cat(found)[np.argsort(np.concatenate(order))]
 
     @torch.no_grad()
     def logits_of(self, model: Classifier, batch: Batch) -> Tensor:
         """Return one model's logits of a batch, whichever fold its samples are of, (B,V) float32."""
-        with self.compute.autocast():
-            return torch.cat([model(x).float() for x in batch.x.split(self.memory_batch or len(batch))])
+        found: list[Tensor] = []
+        for part in self.room.parts(len(batch)):
+            with self.room, self.compute.autocast():
+                found.append(model(batch.x[part]).float())
+        return torch.cat(found)
 
 
 def fixed_order(n: int) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.config import setting
 from harness.explainers.masked import baseline_of
 from harness.explainers.target import at_least, check, output_of
+from harness.memory import at_once
 from harness.plugins import explainer
 from harness.types import Explanation
 
@@ -53,7 +54,7 @@ class IntegratedGradients:
                 additional_forward_args=(target,),  # captum repeats it along the path
                 n_steps=self.steps,
                 method=self.method,
-                internal_batch_size=max(self.batch, len(x)),
+                internal_batch_size=at_once(max(self.batch, len(x))),
             )
         heat = found.detach().sum(1).float()
         return Explanation(heat if self.signed else heat.abs(), backwards=float(self.steps))

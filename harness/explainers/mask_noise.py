@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from harness.device import sent
+
 MIX = 0x9E3779B97F4A7C15  # an odd number far from a power of two: the seeds of an image's draws lie far apart
 MASK = (1 << 63) - 1
 
@@ -28,7 +30,7 @@ class Noise:
             return self
         size = (points, *like.shape[1:])
         bank = torch.stack([self.sd * torch.randn(size, generator=generator(s, number)) for s in self.seeds], 1)
-        return replace(self, bank=bank.to(like))
+        return replace(self, bank=sent(bank, like.device).to(like))
 
     def __getitem__(self, rows: Tensor) -> Noise:
         """Return the noise of some of the images."""
@@ -39,13 +41,13 @@ class Noise:
         if self.sd == 0:
             return images
         if self.bank is not None:
-            return images + self.bank[[point - 1 for _, point in looks]]
+            return images + torch.stack([self.bank[point - 1] for _, point in looks])
         size = images.shape[2:]
         drawn = [
             torch.stack([torch.randn(size, generator=generator(s, draw, term, point)) for s in self.seeds])
             for term, point in looks
         ]
-        return images + self.sd * torch.stack(drawn).to(images)
+        return images + self.sd * sent(torch.stack(drawn), images.device).to(images)
 
 
 def generator(seed: Tensor, *purpose: int) -> torch.Generator:

@@ -15,14 +15,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from harness.device import sent
 from harness.explainers.mask_noise import Noise
 from harness.explainers.mask_smoothness import Cost
 from harness.masking import blend, probability, upsampled
+from harness.memory import at_once
 
 if TYPE_CHECKING:
     from harness.models.classifier import Classifier
 
 ROWS = 64  # images in one pass of the network: enough to fill it, in a common batch's memory
+
+
+def _product(masks: Tensor, which: tuple[int, ...]) -> Tensor:
+    """Return the product of some of the masks (B,J,h,w), (B,1,h,w): not by a list, for which a GPU is waited."""
+    return torch.stack([masks[:, j] for j in which], 1).prod(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -112,19 +119,19 @@ class Objective:
 
         if self.aligned:
             every = large(masks)
-            return torch.stack([every[:, list(s)].prod(1, keepdim=True) for s in self._sources()])
-        return torch.stack([large(masks[:, list(s)].prod(1, keepdim=True)) for s in self._sources()])
+            return torch.stack([_product(every, s) for s in self._sources()])
+        return torch.stack([large(_product(masks, s)) for s in self._sources()])
 
     def _shown(self, shown: Tensor, draw: int) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]]:
         """Yield chunks of c points of terms: rows of `shown` (c,), images (c,B,C,H,W), scales, and signs (c,1)."""
         sources, device = self._sources(), self.x.device
         looks = [(k, s) for s in range(1, self.points + 1) for k in range(len(self.terms))]
-        at_once = max(1, ROWS // len(self.x))
-        for start in range(0, len(looks), at_once):
-            some = looks[start : start + at_once]
-            rows = torch.tensor([sources.index(self.terms[k].masks) for k, _ in some], device=device)
-            inserts = torch.tensor([self.terms[k].inserts for k, _ in some], device=device).view(-1, 1, 1, 1, 1)
-            scale = torch.tensor([s / self.points for _, s in some], device=device).view(-1, 1, 1, 1, 1)
+        size = max(1, at_once(max(ROWS, len(self.x))) // len(self.x))
+        for start in range(0, len(looks), size):
+            some = looks[start : start + size]
+            rows = sent(torch.tensor([sources.index(self.terms[k].masks) for k, _ in some]), device)
+            inserts = sent(torch.tensor([self.terms[k].inserts for k, _ in some]), device).view(-1, 1, 1, 1, 1)
+            scale = sent(torch.tensor([s / self.points for _, s in some]), device).view(-1, 1, 1, 1, 1)
             kept = scale * shown[rows]
             images = blend(self.x, self.baseline, torch.where(inserts, 1 - kept, kept))
             images = self.noise.added(images, some, draw)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness import masking
 from harness.explainers.target import Output, output_of
+from harness.memory import at_once
 
 if TYPE_CHECKING:
     from harness.models.classifier import Classifier
@@ -28,8 +29,8 @@ def baseline_of(model: Classifier, x: Tensor, baseline: Baseline) -> Tensor:
 
 
 def parts(total: int, images: int, batch: int) -> Iterator[slice]:
-    """Yield slices of 0..total-1, so many at a time that `images` times their number is about `batch`."""
-    size = max(1, batch // images)
+    """Yield slices of 0..total-1, so many at a time that `images` times their number is about `batch`, or fits."""
+    size = max(1, at_once(max(batch, images)) // images)
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))
 

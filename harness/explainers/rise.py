@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness import masking
 from harness.config import setting
+from harness.device import sent
 from harness.errors import UsageError
 from harness.explainers.masked import baseline_of, outputs, parts
 from harness.explainers.target import at_least, check
@@ -53,7 +54,7 @@ class RISE:
         check(model, x, target)
         height, width = x.shape[-2:]
         cell = -(-height // self.cells), -(-width // self.cells)
-        drawn = [self._draw(int(s), *cell) for s in seeds]
+        drawn = [(sent(grids, x.device), shifts) for grids, shifts in (self._draw(int(s), *cell) for s in seeds)]
         hidden = baseline_of(model, x, self.baseline)
         total = x.new_zeros(len(x), height, width)
         for part in parts(self.masks, len(x), self.batch):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.config import setting
+from harness.device import sent
 from harness.explainers.masked import parts
 from harness.explainers.target import at_least, check, output_of
 from harness.plugins import explainer
@@ -52,7 +53,8 @@ class SmoothGrad:
         for part in parts(self.samples, len(x), self.batch):
             count = part.stop - part.start
             drawn = [torch.stack([torch.randn(x.shape[1:], generator=g) for _ in range(count)]) for g in generators]
-            noise = torch.stack(drawn).to(x)  # (B,K,C,H,W), drawn one by one: the same numbers whatever K is
+            # (B,K,C,H,W), drawn one by one: the same numbers whatever K is
+            noise = sent(torch.stack(drawn), x.device).to(x)
             with torch.enable_grad():
                 leaf = (x[:, None] + sigma[:, None] * noise).flatten(0, 1).requires_grad_(True)
                 summed = output_of(model, leaf, target.repeat_interleave(count), self.output).sum()

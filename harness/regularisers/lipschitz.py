@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harness.device import sent
 from harness.errors import UsageError
 
 
@@ -27,10 +28,10 @@ def draw(
     count, classes = logits.shape
     if not 1 <= outputs <= classes:
         raise UsageError(f"outputs: expected 1 to {classes}, the number of classes, got {outputs}.")
-    order = torch.rand(count, classes, generator=rng, device=rng.device).to(logits.device).argsort(1)
+    order = sent(torch.rand(count, classes, generator=rng, device=rng.device), logits.device).argsort(1)
     chosen = torch.nn.functional.one_hot(order[:, :outputs], classes).to(logits.dtype).transpose(0, 1)
-    use_true = (torch.rand(count, generator=rng, device=rng.device) < share_true).to(logits.device) & true.any(1)
-    lot = torch.rand(count, classes, generator=rng, device=rng.device).to(logits.device)
+    use_true = sent(torch.rand(count, generator=rng, device=rng.device) < share_true, logits.device) & true.any(1)
+    lot = sent(torch.rand(count, classes, generator=rng, device=rng.device), logits.device)
     of_true = torch.nn.functional.one_hot(lot.masked_fill(~true, -1).argmax(1), classes).to(logits.dtype)
     if tandem:
         rival = logits.detach().masked_fill(of_true.bool(), -torch.inf).argmax(1)
