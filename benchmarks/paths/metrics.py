@@ -35,7 +35,7 @@ def scores(images: int, classes: int, *, single: bool = False) -> Classification
         probability = raw / raw.sum(1, keepdims=True)
     else:
         label = (rng.random((images, classes)) < np.geomspace(0.002, 0.24, classes)).astype(np.uint8)
-        label[:2] = [[0] * classes, [1] * classes]
+        label[:60] = np.arange(60)[:, None] % 2  # enough of each for a class to be scored
         probability = 1 / (1 + np.exp(-(rng.normal(size=label.shape) + 1.2 * label)))
     patients = max(2, images // 9)
     clusters = np.concatenate([np.arange(patients), rng.integers(patients, size=images - patients)])
