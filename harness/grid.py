@@ -19,7 +19,7 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], width: int, whole: 
     """
     cells = list(zip(head, *rows, strict=True))
     room = width - GAP * len(head)
-    widths = _narrowed([max(map(_longest, column)) for column in cells], room, whole)
+    widths = _narrowed([min(max(map(_longest, column)), width - GAP) for column in cells], room, whole)
     lines = [line for row in (head, *rows) for line in _lines(row, widths)]
     return "\n".join(lines)
 
