@@ -4,8 +4,8 @@
 
 Twenty minutes on two cores on which nothing else runs. Each part is a process of its own, one after the other. --only
 measures these parts again and leaves the others as they are; --quick takes the smallest sizes, to see that it works,
-and writes into --into FOLDER (it refuses to replace what was measured). A part that fails ends with its error; the others
-are measured and kept. Without HARNESS_DATA the networks and images of Woods et al. 2019 are replaced by drawn ones.
+and writes into --into FOLDER (it refuses to replace what was measured). A part that fails says why and is left as it
+was; the others are measured. Without HARNESS_DATA network and images of Woods et al. 2019 are replaced by drawn ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def measured(name: str, quick: bool) -> dict[str, Any]:
     return {
         "title": part.TITLE,
         "says": part.SAYS.format(subject=subject.said()),
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "versions": {p: metadata.version(p) for p in (*PACKAGES, *getattr(part, "PACKAGES", ()))},
         "command": f"{page.COMMAND} --only {name}",

@@ -1,7 +1,7 @@
 """docs/benchmarks.md from the measurements in benchmarks/measured/, one JSON file for each part.
 
-    python benchmarks/page.py            write the page
-    python benchmarks/page.py --check    exit 1 where the page is not what the files give
+python benchmarks/page.py            write the page
+python benchmarks/page.py --check    exit 1 where the page is not what the files give
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ def targets(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     judged = [(part["title"], table, row) for part in measured.values() for table in part["tables"]
               for row in table["rows"] if "target" in row]  # fmt: skip
     lost = [(title, table, row) for title, table, row in judged if missed(row, table["judged"])]
-    yield f"## Targets\n\n{len(judged) - len(lost)} of {len(judged)} targets are met{'.' if not lost else '; missed:'}\n"
+    met = f"{len(judged) - len(lost)} of {len(judged)} targets are met"
+    yield f"## Targets\n\n{met}{'; missed:' if lost else '.'}\n"
     for title, table, row in lost:
         columns, name = table["columns"], table["judged"]
         what = shown(row[next(iter(columns))], next(iter(columns.values()))[0])
@@ -175,7 +176,9 @@ def page(measured: Mapping[str, Mapping[str, Any]]) -> str:
     parts = list(measured.values())
     base = ("machine",)
     if any(part["quick"] for part in parts):
-        lines.append("**Parts below were measured with `--quick`: they show that it works, their numbers say nothing.**\n")
+        lines.append(
+            "**Parts below were measured with `--quick`: they show that it works, their numbers say nothing.**\n"
+        )
     if alike(parts, base):
         lines.append(f"Machine: {parts[0]['machine']}.\n")
     lines += targets(measured)
@@ -183,8 +186,12 @@ def page(measured: Mapping[str, Mapping[str, Any]]) -> str:
     lines += ["| part | measured | took, s | versions |", "|---|---|---:|---|"]
     for name, part in measured.items():
         said = about(part) if not alike(parts, base) else ", ".join(f"{k} {v}" for k, v in part["versions"].items())
-        lines.append(f"| `{name}`{' (quick)' if part['quick'] else ''} | {part['date']} | {part['took']:,.0f} | {said} |")
-    absent = [f"`{name}`{', only where it is named' if name in ASKED else ''}" for name in PARTS if name not in measured]
+        lines.append(
+            f"| `{name}`{' (quick)' if part['quick'] else ''} | {part['date']} | {part['took']:,.0f} | {said} |"
+        )
+    absent = [
+        f"`{name}`{', only where it is named' if name in ASKED else ''}" for name in PARTS if name not in measured
+    ]
     lines.append("")
     if absent:
         lines.append(f"{MISSING.capitalize()}: {'; '.join(absent)}.\n")

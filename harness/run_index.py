@@ -6,7 +6,7 @@ HARNESS_CACHE/runs/<digest of the folder's path>.json    of each run what it is 
 Never the truth: an entry counts only while every file and folder that it was read from is the same one, with the same
 size and times; so does the whole file, while the modules that read runs are the same. What is missing, damaged or of
 another time is made anew from the runs. What cannot be read is not kept, nor what has just been written: a file may
-change twice within the resolution of its times. Only a gallery that is put into a finished stage by hand is not noticed.
+change twice within the resolution of its times. Not noticed is only a gallery put into a finished stage by hand.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,5 @@ def _load(path: Path, reader: str) -> dict[str, Kept]:
 
 
 def _save(path: Path, reader: str, found: dict[str, Kept]) -> None:
-    try:
+    with suppress(UsageError, OSError):  # a cache folder that is read only, or full, costs time alone
         write_bytes(path, json.dumps({"reader": reader, "runs": found}, separators=(",", ":")).encode())
-    except (UsageError, OSError):
-        pass  # the cache folder is read only, or full: the next listing reads the runs again

@@ -8,7 +8,16 @@ from rich.text import Text
 
 from harness.grid import grid
 
-WORDS = ["a", "name-of-a-run", "classification,", "insertion_deletion-saliency,", "x" * 90, "Röntgen", "胸部X線", "two\nlines"]
+WORDS = [
+    "a",
+    "name-of-a-run",
+    "classification,",
+    "insertion_deletion-saliency,",
+    "x" * 90,
+    "Röntgen",
+    "胸部X線",
+    "two\nlines",
+]
 
 
 def rich(head, rows, width: int, whole: int) -> str:

@@ -56,7 +56,7 @@ def measure(quick: bool) -> list[Table]:
             "forward": ("number", "forward passes per image that it says it made"),
             "both": ("number", "forward and backward passes per image"),
             "per image": ("ms", "median of the rounds"),
-            "time / bare": ("ratio", "its seconds over those of as many bare passes at the fastest batch size of 1 to 64"),
+            "time / bare": ("ratio", "its seconds over those of as many bare passes, 1 to 64 at once"),
         }, judged="time / bare",
     )  # fmt: skip
     for name, (settings, _) in EACH.items():

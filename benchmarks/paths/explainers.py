@@ -37,7 +37,7 @@ def measure(quick: bool) -> list[Table]:
             "forward": ("count", "forward passes per image that it says it made"),
             "both": ("count", "forward and backward passes per image"),
             "per image": ("ms", "median of the rounds"),
-            "time / bare": ("ratio", "its seconds over those of as many bare passes at the fastest batch size of 1 to 64"),
+            "time / bare": ("ratio", "its seconds over those of as many bare passes, 1 to 64 at once"),
         }, judged="time / bare",
     )  # fmt: skip
     for name, (settings, most) in TIMED.items():
@@ -88,13 +88,21 @@ def growth(model: Any, x: torch.Tensor, y: torch.Tensor, quick: bool) -> Table:
         return table
     scaled(table, "saliency: images", (8, 16, 32), with_images("saliency"), 5)
     scaled(table, "lime, 64 samples: images", (4, 8, 16), with_images("lime", samples=64), 3)
-    scaled(table, "integrated_gradients, 4 images: steps", (10, 20, 40), with_setting("integrated_gradients", "steps", 4), 3)
+    scaled(
+        table,
+        "integrated_gradients, 4 images: steps",
+        (10, 20, 40),
+        with_setting("integrated_gradients", "steps", 4),
+        3,
+    )
     scaled(table, "rise, 4 images: masks", (64, 128, 256), with_setting("rise", "masks", 4), 3)
     scaled(table, "lime, 4 images: samples", (64, 128, 256), with_setting("lime", "samples", 4), 3)
     fixed = {"iterations": 2, "points": 5, "search": "fixed"}
     scaled(table, "igos_pp, 4 images: cells per side", (4, 8, 16, 32), with_setting("igos_pp", "cells", 4, **fixed), 3)
     scaled(table, "igos_pp, 4 images: points", (5, 10, 20),
            with_setting("igos_pp", "points", 4, iterations=2, search="fixed"), 3)  # fmt: skip
-    scaled(table, "saliency, 8 images: pixels per side (pixels grow fourfold)", (32, 64, 128), with_side("saliency", 8), 3)
+    scaled(
+        table, "saliency, 8 images: pixels per side (pixels grow fourfold)", (32, 64, 128), with_side("saliency", 8), 3
+    )
     scaled(table, "occlusion, 2 images: pixels per side (pixels grow fourfold)", (32, 64), with_side("occlusion", 2), 3)
     return table

@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Case, tuple[int, int], bool, str]] = {  # work, two sizes
     "localisation": (partial(evaluating, "localisation", {}), (64, 256), True, "pairs"),
     "sensitivity, 2 draws": (partial(evaluating, "sensitivity", {"draws": 2, "batch": 8}), (16, 64), True, "images"),
     "auroc of 14 findings": (ranking, (6_000, 24_000), False, "images"),
-    "`harness list runs`, read anew": (listed, (100, 400), False, "runs"),
+    "`harness list runs`, read anew": (listed, (100, 400), True, "runs"),
     "`harness report`": (reported, (20, 80), False, "runs"),
 }  # fmt: skip
 
@@ -175,5 +175,7 @@ def measure(quick: bool) -> list[Table]:
             sizes = (4, 8)
         held = [peak(case, size) for size in sizes]
         grown = max(held[1], LEAST) / max(held[0], LEAST)
-        table.add(name, of, *sizes, *(b / 1e6 for b in held), grown, **({"most": 1.25} if bounded and not quick else {}))
+        table.add(
+            name, of, *sizes, *(b / 1e6 for b in held), grown, **({"most": 1.25} if bounded and not quick else {})
+        )
     return [table]

@@ -85,19 +85,51 @@ def measure(quick: bool) -> list[Table]:
         kept = each[name][1]
         table.add(name, len(kept.ids), len(kept.classes), resamples, spread(times)[0], most=each[name][2])
     grown = Table("As the work grows", {"metric": ("text", ""), "size": ("count", "of what is named"), **GROWTH})
-    sizes, width, some = ((200, 400), (2, 4), (10, 20)) if quick else ((3_000, 6_000, 12_000), (5, 20, 80), (250, 500, 1000))
+    sizes, width, some = (
+        ((200, 400), (2, 4), (10, 20)) if quick else ((3_000, 6_000, 12_000), (5, 20, 80), (250, 500, 1000))
+    )
     few = 1 if quick else 3
 
     def auroc_of(images: int, classes: int, resamples: int) -> Callable[[], Any]:
         table = scores(images, classes)
         return interval(auroc, table, table.clusters, resamples)
 
-    scaled(grown, f"auroc, {width[0]} classes, {some[0]} resamples: images", sizes, lambda n: auroc_of(n, width[0], some[0]), few)
-    scaled(grown, f"auroc, {sizes[0]} images, {some[0]} resamples: classes", width, lambda k: auroc_of(sizes[0], k, some[0]), few)
-    scaled(grown, f"auroc, {sizes[0]} images, {width[0]} classes: resamples", some, lambda r: auroc_of(sizes[0], width[0], r), few)
+    scaled(
+        grown,
+        f"auroc, {width[0]} classes, {some[0]} resamples: images",
+        sizes,
+        lambda n: auroc_of(n, width[0], some[0]),
+        few,
+    )
+    scaled(
+        grown,
+        f"auroc, {sizes[0]} images, {some[0]} resamples: classes",
+        width,
+        lambda k: auroc_of(sizes[0], k, some[0]),
+        few,
+    )
+    scaled(
+        grown,
+        f"auroc, {sizes[0]} images, {width[0]} classes: resamples",
+        some,
+        lambda r: auroc_of(sizes[0], width[0], r),
+        few,
+    )
     if not quick:
         ara = {n: attacked(n) for n in sizes}
-        scaled(grown, "attack_ara, 250 resamples: images", sizes, lambda n: interval(attack_ara, ara[n], ara[n].clusters, 250), few)
+        scaled(
+            grown,
+            "attack_ara, 250 resamples: images",
+            sizes,
+            lambda n: interval(attack_ara, ara[n], ara[n].clusters, 250),
+            few,
+        )
         many = {k: scores(2_000, k, single=True) for k in (10, 100, 1000)}
-        scaled(grown, "f1, 2,000 images, 100 resamples: classes", tuple(many), lambda k: interval(f1, many[k], many[k].clusters, 100), few)
+        scaled(
+            grown,
+            "f1, 2,000 images, 100 resamples: classes",
+            tuple(many),
+            lambda k: interval(f1, many[k], many[k].clusters, 100),
+            few,
+        )
     return [table, grown]

@@ -28,8 +28,7 @@ from paths.turns import Table, ratio, spread, turns
 
 TITLE = "Peers"
 SAYS = (
-    "The same network, images and settings for both, on {subject}; they take turns. `theirs / ours` above 1: harness is "
-    "faster. A faster wrong answer is nothing, so each line says what both found: for maps and metrics the largest "
+    "The same network, images and settings for both, on {subject}; they take turns. A faster wrong answer is nothing, so each line says what both found: for maps and metrics the largest "
     "difference, for attacks the mean size (RMSE) of what fooled the network, for which less is better. Where a "
     "difference is not rounding the last column says what it is."
 )
@@ -78,7 +77,9 @@ def explainers(model: nn.Module, x: Tensor, y: Tensor, quick: bool) -> dict[tupl
 
     def their_cam() -> Tensor:
         with GradCAM(model=model, target_layers=[model.features]) as cam:
-            return torch.from_numpy(cam(input_tensor=x.clone().requires_grad_(True), targets=[ClassifierOutputTarget(int(c)) for c in y]))
+            return torch.from_numpy(
+                cam(input_tensor=x.clone().requires_grad_(True), targets=[ClassifierOutputTarget(int(c)) for c in y])
+            )
 
     cam, draws = ours("gradcam"), 4 if quick else 32
     base, heat = blurred(x), ours("saliency")()
@@ -90,7 +91,9 @@ def explainers(model: nn.Module, x: Tensor, y: Tensor, quick: bool) -> dict[tupl
     @torch.no_grad()
     def our_infidelity() -> Tensor:
         own = model(x).gather(1, y[:, None])[:, 0]
-        hidden = [own - model(blend(x, base, 1 - m.expand(n, 1, side, side))).gather(1, y[:, None])[:, 0] for m in masks]
+        hidden = [
+            own - model(blend(x, base, 1 - m.expand(n, 1, side, side))).gather(1, y[:, None])[:, 0] for m in masks
+        ]
         predicted = torch.stack([(heat * m).double().flatten(1).sum(1) for m in masks], 1)
         return infidelity(predicted, torch.stack(hidden, 1).double())
 
@@ -100,10 +103,14 @@ def explainers(model: nn.Module, x: Tensor, y: Tensor, quick: bool) -> dict[tupl
 
     def their_infidelity() -> Tensor:
         share = heat[:, None].expand(-1, 3, -1, -1) / 3
-        return captum_infidelity(model, perturb, x, share, baselines=base, target=y, n_perturb_samples=draws, normalize=True)
+        return captum_infidelity(
+            model, perturb, x, share, baselines=base, target=y, n_perturb_samples=draws, normalize=True
+        )
 
     found: dict[tuple[str, str], tuple[Pair, str]] = {
-        ("saliency", "captum"): ((ours("saliency"), lambda: Saliency(model).attribute(x.clone(), target=y).amax(1)), ""),
+        ("saliency", "captum"): (
+            (ours("saliency"), lambda: Saliency(model).attribute(x.clone(), target=y).amax(1)), "",
+        ),
         (f"integrated gradients, {steps} steps", "captum"): (
             (ours("integrated_gradients", steps=steps, output="logit"),
              lambda: IntegratedGradients(model).attribute(x, baselines=0, target=y, n_steps=steps).sum(1)),
@@ -168,7 +175,7 @@ def attacked(model: nn.Module, x: Tensor, y: Tensor, quick: bool) -> list[tuple[
         ("DeepFool, 10 steps", "torchattacks", lambda: x + deepfool(model, x, goal).delta.nan_to_num(0),
          lambda: deep(x, y), "theirs goes image by image"),
         ("DDN, 60 steps", "foolbox", lambda: x + ddn(model, x, goal).delta.nan_to_num(0),
-         foolbox_of(foolbox.attacks.DDNAttack(steps=60, init_epsilon=1.0), None), "ours descends the margin, gamma falls"),
+         foolbox_of(foolbox.attacks.DDNAttack(steps=60, init_epsilon=1.0), None), "ours has a falling gamma"),
     ]  # fmt: skip
 
 
@@ -220,7 +227,8 @@ def metrics(quick: bool) -> dict[tuple[str, str], tuple[Pair, str]]:
             (lambda: fresh(auroc, table)()[:-1], lambda: multilabel_auroc(p, label, classes, average=None)),
             ""),
         (f"AUROC, {shape}", "scikit-learn"): (
-            (lambda: fresh(auroc, table)()[:-1], lambda: roc_auc_score(table.label, table.probability, average=None)), ""),
+            (lambda: fresh(auroc, table)()[:-1], lambda: roc_auc_score(table.label, table.probability, average=None)),
+            ""),
         (f"F1, {len(true):,} x 10", "torchmetrics"): (
             (lambda: fresh(f1, single)()[:-1], lambda: multiclass_f1_score(q, true, 10, average=None)), ""),
         (f"ECE, {len(true):,} x 10", "torchmetrics"): (

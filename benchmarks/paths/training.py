@@ -103,13 +103,15 @@ def measure(quick: bool) -> list[Table]:
             "network": ("text", ""),
             "batch": ("count", "images of a step"),
             "images/s": ("count", "of the loop"),
-            "loop / bare": ("ratio", "images per second of the loop over those of the plainest loop over the same tensors"),
+            "loop / bare": ("ratio", "images per second, over those of the plainest loop over the same tensors"),
         }, judged="loop / bare",
     )  # fmt: skip
     rounds = 1 if quick else 5
     dense = (densenet121_2block, subject.CHEST, 48 if quick else 96, 4 if quick else 32, 8 if quick else 96, rounds)
     loop(loops, f"densenet121_2block, grey, {dense[2]} px", *dense)
-    loop(loops, "resnet44, colour, 32 px", resnet44, subject.CIFAR, 32, 8 if quick else 128, 8 if quick else 256, rounds)
+    loop(
+        loops, "resnet44, colour, 32 px", resnet44, subject.CIFAR, 32, 8 if quick else 128, 8 if quick else 256, rounds
+    )
     each = Table(
         "A step of each method", {
             "network": ("text", ""),

@@ -76,7 +76,9 @@ def scaled(
     before: tuple[int, list[float]] | None = None
     for size in map(int, works):
         mine = found[str(size)]
-        grown = None if before is None else spread(a / size / (b / before[0]) for a, b in zip(mine, before[1], strict=True))
+        grown = (
+            None if before is None else spread(a / size / (b / before[0]) for a, b in zip(mine, before[1], strict=True))
+        )
         if before is None or most is None:
             table.add(label, size, spread(mine)[0], grown)
         else:
