@@ -24,7 +24,7 @@ STEPS = 20  # of pgd
 def measure(quick: bool) -> list[Table]:
     model = subject.network()
     x, y = subject.images(model, 4 if quick else 32)
-    bare, rounds, n = subject.Bare(model, x), 1 if quick else 5, min(16, len(x))
+    bare, rounds, n = subject.Bare(model, x), 1 if quick else 3, min(16, len(x))
     table = Table(
         "Against as many bare passes", {
             "attack": ("text", ""),

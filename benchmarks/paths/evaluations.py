@@ -26,8 +26,8 @@ EACH: dict[str, tuple[dict[str, Any], bool]] = {  # settings, whether it explain
     "insertion_deletion": ({"resolutions": (7,)}, True),
     "localisation": ({}, True),
     "randomisation": ({"draws": 2}, True),
-    "infidelity": ({}, True),
-    "sensitivity": ({}, True),
+    "infidelity": ({"draws": 16}, True),
+    "sensitivity": ({"draws": 5}, True),
 }
 
 
@@ -45,7 +45,7 @@ def scoring(name: str, given: Subject, **settings: Any) -> Callable[[], Any]:
 
 
 def measure(quick: bool) -> list[Table]:
-    size, n, rounds = (56, 4, 1) if quick else (112, 32, 3)
+    size, n, rounds = (56, 4, 1) if quick else (112, 16, 3)
     given = asked(n, size)
     model = given.models[0]
     bare = subject.Bare(model, given.feed(given.positions).batch(given.positions).x)

@@ -12,7 +12,7 @@ from paths import subject
 from paths.turns import GROWTH, Table, scaled, seconds, spread
 
 TITLE = "Explainers"
-FEW = {"iterations": 3, "points": 10}  # enough to time: all iterations cost alike
+FEW = {"iterations": 2, "points": 8}  # enough to time: all iterations cost alike
 TIMED: dict[str, tuple[dict[str, Any], int]] = {  # settings, images at once
     "saliency": ({}, 32), "cam": ({}, 32), "gradcam": ({}, 32), "mask": ({"iterations": 20}, 32),
     "integrated_gradients": ({}, 8), "smoothgrad": ({}, 8), "occlusion": ({}, 8), "lime": ({"samples": 128}, 8),

@@ -28,9 +28,10 @@ from paths.turns import Table, ratio, spread, turns
 
 TITLE = "Peers"
 SAYS = (
-    "The same network, images and settings for both, on {subject}; they take turns. A faster wrong answer is nothing, so each line says what both found: for maps and metrics the largest "
-    "difference, for attacks the mean size (RMSE) of what fooled the network, for which less is better. Where a "
-    "difference is not rounding the last column says what it is."
+    "The same network, images and settings for both, on {subject}; they take turns. A faster wrong "
+    "answer is nothing, so each line says what both found: for maps and metrics the largest difference, for attacks the "
+    "mean size (RMSE) of what fooled the network, for which less is better. Where a difference is not rounding the last "
+    "column says what it is."
 )
 PACKAGES = ("captum", "grad-cam", "torchattacks", "foolbox", "torchmetrics", "scikit-learn")
 RADIUS = 8 / 255
@@ -255,7 +256,7 @@ def measure(quick: bool) -> list[Table]:
     for table, pairs in ((same, explainers(model, x, y, quick)), (alike, metrics(quick))):
         for (work, peer), ((ours, theirs), said) in pairs.items():
             apart = difference(ours(), theirs())
-            found = turns({"ours": ours, "theirs": theirs}, rounds)
+            found = turns({"ours": ours, "theirs": theirs}, rounds, warm=False)
             row = (work, peer, spread(found["ours"])[0], spread(found["theirs"])[0])
             table.add(*row, ratio(found["theirs"], found["ours"]), apart, said)
     sizes = {
@@ -267,7 +268,7 @@ def measure(quick: bool) -> list[Table]:
         (a, mine), (b, other) = fooled(model, x, y, ours()), fooled(model, x, y, theirs())
         both = mine.isfinite() & other.isfinite()
         means = [f"{1000 * float(v[both].mean()):.3f}e-3" if both.any() else "none" for v in (mine, other)]
-        found = turns({"ours": ours, "theirs": theirs}, rounds)
+        found = turns({"ours": ours, "theirs": theirs}, rounds, warm=False)
         row = (work, peer, spread(found["ours"])[0], spread(found["theirs"])[0], ratio(found["theirs"], found["ours"]))
         moved.add(*row, f"{a:.0f}, {b:.0f} of {len(x)}", ", ".join(means), said)
     return [same, moved, alike]
