@@ -28,10 +28,10 @@ from paths.turns import Table, ratio, spread, turns
 
 TITLE = "Peers"
 SAYS = (
-    "The same network, images and settings for both, on {subject}; they take turns. A faster wrong "
-    "answer is nothing, so each line says what both found: for maps and metrics the largest difference, for attacks the "
-    "mean size (RMSE) of what fooled the network, for which less is better. Where a difference is not rounding the last "
-    "column says what it is."
+    "The same network, images and settings for both, on {subject}; they take turns. A fast wrong answer is nothing: "
+    "each line says what both found: for maps and metrics the largest difference, for attacks the mean size (RMSE) of "
+    "what fooled the network, for which less is better. Where a difference is not rounding the last column says what "
+    "it is."
 )
 PACKAGES = ("captum", "grad-cam", "torchattacks", "foolbox", "torchmetrics", "scikit-learn")
 RADIUS = 8 / 255
