@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class Table:
 
     def add(self, *values: Any, most: float | None = None, least: float | None = None) -> None:
         """Add a row: one value for each column; a target is the most or the least of the judged one."""
+        print(f"  {self.title}: {', '.join(str(v) for v in values[:2])}", file=sys.stderr, flush=True)
         row = dict(zip(self.columns, values, strict=True))
         if most is not None or least is not None:
             row["target"] = ["most", most] if most is not None else ["least", least]
