@@ -21,13 +21,13 @@ SAYS = (
     "densenet121_2block with drawn weights on drawn radiographs, explained by the input's gradient (saliency); from "
     "images to one line of scores per image, pictures of the gallery included."
 )
-EACH: dict[str, tuple[dict[str, Any], bool]] = {  # settings, whether it explains
-    "classification": ({}, False),
-    "insertion_deletion": ({"resolutions": (7,)}, True),
-    "localisation": ({}, True),
-    "randomisation": ({"draws": 2}, True),
-    "infidelity": ({"draws": 16}, True),
-    "sensitivity": ({"draws": 5}, True),
+EACH: dict[str, tuple[dict[str, Any], int]] = {  # settings, images
+    "classification": ({}, 128),
+    "insertion_deletion": ({"resolutions": (7,)}, 8),
+    "localisation": ({}, 128),
+    "randomisation": ({"draws": 2}, 4),
+    "infidelity": ({"draws": 16}, 16),
+    "sensitivity": ({"draws": 5}, 16),
 }
 
 
@@ -41,11 +41,11 @@ def scoring(name: str, given: Subject, **settings: Any) -> Callable[[], Any]:
     """Return the call that scores."""
     made = catalogue().load("evaluation", name)(**settings)
     explainer = catalogue().load("explainer", "saliency")()
-    return lambda: made.score(given, explainer) if EACH[name][1] else made.score(given)
+    return lambda: made.score(given) if name == "classification" else made.score(given, explainer)
 
 
 def measure(quick: bool) -> list[Table]:
-    size, n, rounds = (56, 4, 1) if quick else (112, 16, 3)
+    size, n, rounds = (56, 4, 1) if quick else (112, 128, 3)
     given = asked(n, size)
     model = given.models[0]
     bare = subject.Bare(model, given.feed(given.positions).batch(given.positions).x)
@@ -59,10 +59,10 @@ def measure(quick: bool) -> list[Table]:
             "time / bare": ("ratio", "its seconds over those of as many bare passes, 1 to 64 at once"),
         }, judged="time / bare",
     )  # fmt: skip
-    for name, (settings, _) in EACH.items():
+    for name, (settings, count) in EACH.items():
         if quick and name not in ("localisation", "infidelity"):
             continue
-        limited = replace(given, limit=8) if name == "insertion_deletion" and not quick else given
+        limited = replace(given, limit=min(n, count))
         work = scoring(name, limited, **settings)
         found = work()
         images = len(found.samples["id"].unique()) if "id" in found.samples else len(limited.positions)
@@ -105,11 +105,11 @@ def thresholds(quick: bool) -> Table:
 def growth(quick: bool) -> Table:
     table = Table("As the work grows", {"evaluation": ("text", ""), "size": ("count", "of what is named"), **GROWTH})
     if quick:
-        scaled(table, "infidelity: images", (2, 4), lambda n: scoring("infidelity", asked(n, 56), draws=2), 1)
+        scaled(table, "infidelity: images", (2, 4), lambda n: scoring("infidelity", asked(n, 56), draws=2, images=n), 1)
         return table
     scaled(table, "infidelity, 8 squares: images", (16, 32, 64),
-           lambda n: scoring("infidelity", asked(n, 56), draws=8), 3)  # fmt: skip
-    scaled(table, "insertion_deletion, 2 images: cells per side (cells grow fourfold)", (7, 14, 28),
+           lambda n: scoring("infidelity", asked(n, 56), draws=8, images=n), 3)  # fmt: skip
+    scaled(table, "insertion_deletion, 2 images: cells per side (50 steps at most)", (7, 14, 28),
            lambda r: scoring("insertion_deletion", asked(2, 56), resolutions=(r,)), 2)  # fmt: skip
     scaled(table, "localisation: pairs", (32, 64, 128), lambda n: scoring("localisation", asked(n, 56)), 3)
     return table

@@ -117,7 +117,8 @@ def masked(count: int) -> Callable[[], Any]:
 def evaluating(name: str, settings: dict[str, Any], count: int) -> Callable[[], Any]:
     """An evaluation of `count` images."""
     subject.start()
-    return evaluations.scoring(name, evaluations.asked(count, 56), **settings)
+    more = {} if name == "localisation" else {"images": count}  # that one takes all pairs there are
+    return evaluations.scoring(name, evaluations.asked(count, 56), **settings, **more)
 
 
 def ranking(images: int) -> Callable[[], Any]:
