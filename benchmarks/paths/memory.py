@@ -147,7 +147,7 @@ CASES: dict[str, tuple[Case, tuple[int, int], bool, str]] = {  # work, two sizes
     "training, 32 images at once": (training, (64, 256), True, "images"),
     "saliency": (partial(explaining, "saliency", {}), (8, 32), False, "images at once"),
     "rise, 4 images": (masked, (64, 256), True, "masks"),
-    "insertion_deletion": (partial(evaluating, "insertion_deletion", {"resolutions": (7,), "batch": 4}), (8, 32), True,
+    "insertion_deletion": (partial(evaluating, "insertion_deletion", {"resolutions": (7,), "batch": 4}), (24, 96), True,
                            "images"),
     "localisation": (partial(evaluating, "localisation", {}), (64, 256), True, "pairs"),
     "sensitivity, 2 draws": (partial(evaluating, "sensitivity", {"draws": 2, "batch": 8}), (16, 64), True, "images"),
