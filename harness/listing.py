@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from harness import run_index
 from harness.config import build
-from harness.console import plain
 from harness.errors import UsageError, closest
+from harness.grid import grid
 from harness.plugins import KINDS, catalogue
-from harness.record import from_run
-from harness.store import runs as stored_runs
+from harness.store import RunFolder
+from harness.visible import visible
 from harness.zoo import names
 
 
@@ -37,36 +37,33 @@ def _short(path: Path) -> str:
 
 
 def runs(runs_dir: Path) -> list[dict[str, Any]]:
-    """Return the runs of a folder with their status and evaluations."""
-    entries = []
-    for folder in stored_runs(runs_dir):
-        try:
-            result = from_run(folder)
-        except UsageError as error:
-            entries.append({"name": folder.run_id, "status": "unreadable", "evaluations": "", "message": str(error)})
-            continue
-        named = [(s.info.get("evaluation"), s.info.get("explainer")) for s in result.stages]
-        done = sorted({"-".join(filter(None, both)) for both in named})
-        entry = {"name": folder.run_id, "status": result.info.get("status", "?"), "evaluations": ", ".join(done)}
-        entries.append({**entry, "message": result.info.get("message", "")})
-    return entries
+    """Return the runs of a folder with their status and evaluations; runs that are as they were are not read again."""
+    return run_index.listed(runs_dir, _entry)
+
+
+def _entry(folder: Path) -> tuple[dict[str, str], bool]:
+    """Return what a run is listed as, and whether it can be read."""
+    from harness.record import from_run  # loads pandas
+
+    run = RunFolder(folder)
+    try:
+        result = from_run(run)
+    except UsageError as error:
+        return {"name": run.run_id, "status": "unreadable", "evaluations": "", "message": str(error)}, False
+    named = [(s.info.get("evaluation"), s.info.get("explainer")) for s in result.stages]
+    done = sorted({"-".join(filter(None, both)) for both in named})
+    entry = {"name": run.run_id, "status": result.info.get("status", "?"), "evaluations": ", ".join(done)}
+    return {**entry, "message": result.info.get("message", "")}, True
 
 
 def table(entries: list[dict[str, Any]]) -> str:
     """Return entries as a table for a terminal."""
     if not entries:
         return "none"
-    console = Console(width=max(120, Console().width), highlight=False)
-    shown = Table(box=None)
-    for column in ("name", "summary", "finds", "source", "file", "status", "evaluations", "message"):
-        if any(entry.get(column) for entry in entries):
-            shown.add_column(column, overflow="fold", no_wrap=column == "name")
-    columns = [str(c.header) for c in shown.columns]
-    for entry in entries:
-        shown.add_row(*(plain(str(entry.get(c, ""))) for c in columns))
-    with console.capture() as captured:
-        console.print(shown)
-    return captured.get().rstrip()
+    named = ("name", "summary", "finds", "source", "file", "status", "evaluations", "message")
+    columns = [c for c in named if any(entry.get(c) for entry in entries)]
+    rows = [[visible(str(entry.get(c, "")), layout="\n") for c in columns] for entry in entries]
+    return grid(columns, rows, max(120, Console().width), columns.index("name")).rstrip()
 
 
 def show(kind: str, name: str, plugins: Sequence[str]) -> dict[str, Any]:
