@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -64,6 +65,8 @@ class Harness(click.Group):
 def main() -> None:
     """One benchmark for image classifiers that must be accurate, robust and explainable at once."""
     signal.signal(signal.SIGTERM, _terminate)
+    if os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1":
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - of processes started together one speaks
 
 
 def _terminate(*_: object) -> None:

@@ -37,7 +37,7 @@ BANDS = [
         "recorded",
         "terms",
     },
-    {"types", "tasks", "device", "recipe", "masking", "robustbench_adapter"},
+    {"types", "tasks", "device", "together", "recipe", "masking", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},
     {"fit", "evaluations", "api"},
     {
