@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -293,8 +293,8 @@ def handed_out(content: bytes) -> bytes:
     if not _groups:
         return content
     length = int(agreed(len(content)))
-    buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8) if _groups[0].world.leads else torch.empty(
-        length, dtype=torch.uint8
-    )  # fmt: skip
+    buffer = torch.empty(length, dtype=torch.uint8)
+    if _groups[0].world.leads:
+        buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     _with_all(dist.broadcast, buffer, 0)
     return buffer.numpy().tobytes()

@@ -77,7 +77,7 @@ class Share:
         return -(-self.n // self.world.size) * self.k
 
 
-class Rows(Function):
+class _Rows(Function):
     """The own rows of what all processes have whole: (n,...) to (b,...).
 
     A process without rows gets one, since networks do not take none: the first image where `standing`, else zeros. It
@@ -93,10 +93,10 @@ class Rows(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        return Gathered.apply(gradients[0], ctx.share), None, None
+        return _Gathered.apply(gradients[0], ctx.share), None, None
 
 
-class Gathered(Function):
+class _Gathered(Function):
     """The rows of all processes, in order: (b,...) to (n,...)."""
 
     @staticmethod
@@ -109,28 +109,28 @@ class Gathered(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        return Rows.apply(gradients[0], ctx.share, False), None
+        return _Rows.apply(gradients[0], ctx.share, False), None
 
 
-class Used(Function):
+class _Used(Function):
     """What all processes have, used by each for its own rows: the values as they are; gradients are summed over all."""
 
     @staticmethod
     def forward(ctx: Any, *values: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        return tuple(v.view_as(v) for v in values)
+        return tuple(v.detach() for v in values)  # other objects, the same memory in the same order
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         found = [g for g in gradients if g is not None]
         if not found:
             return gradients
-        flat: Any = Summed.apply(torch.cat([g.reshape(-1) for g in found]))
+        flat: Any = _Summed.apply(torch.cat([g.reshape(-1) for g in found]))
         parts = iter(flat.split([g.numel() for g in found]))
         return tuple(None if g is None else next(parts).view(g.shape).to(g.dtype) for g in gradients)
 
 
-class Summed(Function):
+class _Summed(Function):
     """The sum over processes of what each has found for its own rows; the gradient of the sum is that of each part."""
 
     @staticmethod
@@ -139,7 +139,7 @@ class Summed(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return Used.apply(gradients[0])[0]  # pyright: ignore[reportOptionalSubscript]
+        return _Used.apply(gradients[0])[0]  # pyright: ignore[reportOptionalSubscript]
 
 
 _sharing: list[Share] = []  # of the pass through a network that this process is in
@@ -218,7 +218,7 @@ class _Beyond(TorchFunctionMode):
         centred = x - centre.view(shape)
         found = torch.stack([centre, centred.square().mean(dims)])
         one_each = Share(share.world.size, share.world)
-        means, variances = used(Gathered.apply(found[None], one_each)).unbind(1)  # (P,C) each
+        means, variances = used(_Gathered.apply(found[None], one_each)).unbind(1)  # (P,C) each
         shares = torch.tensor(counts, dtype=x.dtype, device=x.device).div(total)[:, None]
         mean = (shares * means).sum(0)
         variance = (shares * (variances + (means - mean).square())).sum(0)
@@ -236,7 +236,7 @@ class _Beyond(TorchFunctionMode):
 
 def used(value: Any) -> Tensor:
     """Return a value that all processes have, to use it for the own rows."""
-    return Used.apply(value)[0]  # pyright: ignore
+    return _Used.apply(value)[0]  # pyright: ignore
 
 
 class _Shared(nn.Module):
@@ -253,17 +253,18 @@ class _Shared(nn.Module):
                 "would see a part of the batch. Train this method in one process."
             )
         share = Share(len(x), together.world())
-        own: Any = Rows.apply(x, share, True)
+        own: Any = _Rows.apply(x, share, True)
         parameters = {name: p for name, p in self.named_parameters() if p.requires_grad}
-        values: Any = Used.apply(*parameters.values()) if parameters else ()
+        values: Any = _Used.apply(*parameters.values()) if parameters else ()
         with _Beyond(share):
             logits = functional_call(self, dict(zip(parameters, values, strict=True)), (own,))
         if not isinstance(logits, Tensor) or len(logits) != len(own):
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise UsageError(
-                f"expected a network that gives a row of logits for each of {len(own)} images, got "
-                f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}. Train it in one process."
+                f"expected a network that gives a row of logits for each of {len(own)} images, got {found}. "
+                "Train it in one process: without torchrun."
             )
-        return Gathered.apply(logits, share)  # pyright: ignore[reportReturnType]
+        return _Gathered.apply(logits, share)  # pyright: ignore[reportReturnType]
 
 
 @contextmanager
