@@ -28,13 +28,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from harness.errors import HarnessError, UsageError
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
 LONGEST_STEP = timedelta(hours=2)  # that one process waits for another inside a training
 LOOK_EVERY = 0.1  # seconds between two looks into the store
-GRACE = 5.0  # seconds in which the others hear why one has ended
+GRACE = 3.0  # seconds in which the others hear why one has ended
 AGAIN = "Finished work is kept: the same command goes on where it was."
 
 
@@ -96,7 +97,11 @@ def device(name: str) -> str:
             f"--device {name}: expected cuda, got one GPU for {mine.size} processes. Process r of a machine takes "
             "cuda:r; CUDA_VISIBLE_DEVICES says which GPUs these are."
         )
-    return f"cuda:{mine.local}" if name in ("auto", "cuda") else name
+    if name not in ("auto", "cuda"):
+        return name
+    if mine.local < torch.cuda.device_count():
+        torch.cuda.set_device(mine.local)  # else every process also takes room on the first one
+    return f"cuda:{mine.local}"
 
 
 @contextmanager
@@ -123,14 +128,13 @@ def session() -> Iterator[None]:
 def _join(mine: World) -> None:
     if _groups:
         return
-    store, _, _ = next(dist.rendezvous("env://", mine.rank, mine.size, timeout=LONGEST_STEP))
-    _groups.append(_Group(mine, dist.PrefixStore("harness", store)))
+    store, _, _ = next(rendezvous("env://", mine.rank, mine.size, timeout=LONGEST_STEP))
+    words, tensors = (dist.PrefixStore(part, store) for part in ("harness", "tensors"))  # pyright: ignore
+    _groups.append(_Group(mine, words))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stopped)
     kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(
-        kinds, store=dist.PrefixStore("tensors", store), rank=mine.rank, world_size=mine.size, timeout=LONGEST_STEP
-    )
+    dist.init_process_group(kinds, store=tensors, rank=mine.rank, world_size=mine.size, timeout=LONGEST_STEP)
     atexit.register(_close)
 
 
@@ -141,7 +145,7 @@ def _close() -> None:
 
 def _stopped(*_: object) -> None:
     """Answer SIGTERM, which torchrun sends to the others when one process has ended, and when it is stopped itself."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; what follows must be left to finish
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is left to finish
     raise _why("torchrun stopped this process: another one was killed, or torchrun itself was stopped.")
 
 
@@ -149,6 +153,8 @@ def _leave(mine: World, error: BaseException) -> None:
     """Say why this process ends and break its connections; every process but the leading one ends here."""
     if not _groups:
         return
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to those that are ending already
     store = _groups[0].store
     status = getattr(error, "exit_status", 130 if isinstance(error, KeyboardInterrupt) else 1)
     with suppress(RuntimeError):
