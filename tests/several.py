@@ -66,25 +66,31 @@ def network() -> Classifier:
     return Classifier(Normalise((0.4,), (0.25,)), features, GlobalAverageLinear(8, CLASSES), num_classes=CLASSES)
 
 
-def index() -> Index:
+def labels(task: Any) -> np.ndarray:
+    """Return 0/1 labels; of several per image a varying number, so that the ratio of a part is not that of all."""
     rng = np.random.default_rng(0)
-    labels = np.eye(CLASSES, dtype=np.uint8)[rng.integers(0, CLASSES, TRAINING + VALIDATION)]
-    names = [f"s{i}" for i in range(len(labels))]
+    found = np.eye(CLASSES, dtype=np.uint8)[rng.integers(0, CLASSES, TRAINING + VALIDATION)]
+    return found if task.exclusive else found | (rng.random(found.shape) < 0.4)
+
+
+def index(task: Any) -> Index:
+    names = [f"s{i}" for i in range(TRAINING + VALIDATION)]
     split = ["train"] * TRAINING + ["validation"] * VALIDATION
-    return Index(pd.DataFrame({"id": names, "patient": names, "split": split}), labels, ("a", "b", "c"))
+    samples = pd.DataFrame({"id": names, "patient": names, "split": split})
+    return Index(samples, labels(task).astype(np.uint8), ("a", "b", "c"))
 
 
 def images() -> np.ndarray:
     rng = np.random.default_rng(1)
     found = rng.integers(0, 128, (TRAINING + VALIDATION, 1, SIDE, SIDE)).astype(np.uint8)
-    for image, label in zip(found, index().labels.argmax(1), strict=True):
-        image[:, :, 4 * label : 4 * label + 4] += 100
+    for image, true in zip(found, labels(TASKS["multiclass"]).argmax(1), strict=True):
+        image[:, :, 4 * true : 4 * true + 4] += 100
     return found
 
 
 def fit(method: Supervised, task: Any, folder: Path, model: nn.Module | None = None, **more: Any) -> dict[str, Any]:
     """Train and return the weights kept, those of the last step, what the method remembers, and what train says."""
-    compute, table = resolve("cpu"), index()
+    compute, table = resolve("cpu"), index(task)
     prepared = Prepared(folder, table, images(), "f")
     parts = [feed(prepared, table.of_split(s), task, compute) for s in ("train", "validation")]
     model = method.adapt(network()) if model is None else model
