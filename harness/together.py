@@ -12,6 +12,7 @@ store and closes its connections, so that the others, wherever they wait, wake, 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import json
 import os
 import signal
@@ -35,6 +36,7 @@ from harness.errors import HarnessError, UsageError
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
 LONGEST_STEP = timedelta(hours=2)  # that one process waits for another inside a training
 LOOK_EVERY = 0.1  # seconds between two looks into the store
+PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 GRACE = 3.0  # seconds in which the others hear why one has ended
 AGAIN = "Finished work is kept: the same command goes on where it was."
 
@@ -133,9 +135,17 @@ def _join(mine: World) -> None:
     _groups.append(_Group(mine, words))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stopped)
+    _end_with_torchrun()
     kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(kinds, store=tensors, rank=mine.rank, world_size=mine.size, timeout=LONGEST_STEP)
     atexit.register(_close)
+
+
+def _end_with_torchrun() -> None:
+    """Have the system send SIGTERM where torchrun is killed: its processes would train on, with nobody to hear them."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _close() -> None:

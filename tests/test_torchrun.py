@@ -148,9 +148,8 @@ def test_a_killed_training_goes_on_with_another_number_of_processes(plugins, tmp
         assert launched.poll() is None, said(launched)
         assert time.monotonic() - began < 200
         time.sleep(0.02)
-    os.killpg(launched.pid, signal.SIGKILL)
-    for rank in several_of(launched.pid):
-        os.kill(rank, signal.SIGKILL)
+    for process in [launched.pid, *workers(launched.pid)]:
+        os.kill(process, signal.SIGKILL)
     launched.communicate()
     (state,) = tmp_path.glob("killed/*/fit/resume.pt")
     assert torch.load(state, weights_only=True)["position"]["epoch"] < 4, "it was killed in time"
@@ -161,17 +160,23 @@ def test_a_killed_training_goes_on_with_another_number_of_processes(plugins, tmp
     assert info(tmp_path / "killed", "troubled")["fit"]["processes"] == then
 
 
-def several_of(session: int) -> list[int]:
-    """Return the processes that still belong to what was started as process `session`: torchrun's workers."""
+def workers(launcher: int) -> list[int]:
+    """Return the processes that torchrun has started; each is a session of its own."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[3]) == session and fields[0] != "Z":
+        if int(fields[1]) == launcher and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
+
+
+def alive(processes: list[int]) -> list[int]:
+    return [
+        p for p in processes if Path(f"/proc/{p}/stat").exists() and " Z " not in Path(f"/proc/{p}/stat").read_text()
+    ]
 
 
 def statuses(err: str) -> list[int]:
@@ -216,14 +221,31 @@ def test_ctrl_c_ends_all(plugins, tmp_path):
         assert process.poll() is None, said(process)
         assert time.monotonic() - began < 200
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
+    ranks = workers(process.pid)
+    os.kill(process.pid, signal.SIGINT)
     began = time.monotonic()
     _, out, err = said(process)
     assert time.monotonic() - began < 30
     assert out == ""
     assert err.count("Interrupted. Finished work is kept") == 1
     assert info(tmp_path, "troubled")["status"] == "interrupted"
-    assert several_of(process.pid) == []
+    assert len(ranks) == 2
+    assert alive(ranks) == []
+
+
+def test_where_torchrun_itself_is_killed_its_processes_end(plugins, tmp_path):
+    process = torchrun(2, words(plugins, tmp_path, "troubled", "max_epochs=500", "patience=500", "how=slow"))
+    while not list(tmp_path.glob("*/fit/resume.pt")):
+        assert process.poll() is None, said(process)
+        time.sleep(0.02)
+    ranks = workers(process.pid)
+    assert len(ranks) == 2
+    process.kill()
+    began = time.monotonic()
+    while alive(ranks):
+        assert time.monotonic() - began < 20
+        time.sleep(0.1)
+    assert "torchrun itself was stopped" in said(process)[2]
 
 
 def test_an_unknown_name_is_said_once(plugins, tmp_path):
