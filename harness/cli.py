@@ -65,8 +65,10 @@ class Harness(click.Group):
 def main() -> None:
     """One benchmark for image classifiers that must be accurate, robust and explainable at once."""
     signal.signal(signal.SIGTERM, _terminate)
-    if os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1":
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - of processes started together one speaks
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # of several processes, started by torchrun, one speaks
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and says itself, once, where another is gone
+        if os.environ.get("RANK") != "0":
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
 
 
 def _terminate(*_: object) -> None:

@@ -34,6 +34,7 @@ from torch.distributed.rendezvous import rendezvous
 from harness.errors import HarnessError, UsageError
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
+LAUNCHED = "TORCHELASTIC_RUN_ID"  # torchrun sets it, other launchers do not
 LONGEST_STEP = timedelta(hours=2)  # that one process waits for another inside a training
 LOOK_EVERY = 0.1  # seconds between two looks into the store
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
@@ -60,11 +61,53 @@ class World:
 
 
 @dataclass
+class _Words:
+    """The store of keys; once it is gone (with torchrun, or the process that held it) it has nothing and takes nothing."""
+
+    store: Any
+    gone: bool = False
+
+    def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        if not self.gone:
+            try:
+                return call(*arguments)
+            except RuntimeError:
+                self.gone = True
+        return None
+
+    def has(self, key: str) -> bool:
+        """Return whether somebody has put something under `key`."""
+        return bool(self._ask(self.store.check, [key]))
+
+    def get(self, key: str) -> Any:
+        """Return what is under `key`, which is there; None where the store is gone."""
+        found = self._ask(self.store.get, key)
+        return None if found is None else json.loads(found)
+
+    def put(self, key: str, value: Any) -> None:
+        """Put a value that JSON knows under `key`."""
+        self._ask(self.store.set, key, json.dumps(value))
+
+    def first(self, key: str, value: Any) -> bool:
+        """Put a value under `key` unless one is there; return whether this is the first, or the store is gone."""
+        mine = json.dumps(value)
+        found = self._ask(self.store.compare_set, key, "", mine)
+        return found is None or found.decode() == mine
+
+    def awaited(self, key: str) -> bool:
+        """Return whether something comes under `key` within GRACE seconds."""
+        until = time.monotonic() + GRACE
+        while not (found := self.has(key)) and not self.gone and time.monotonic() < until:
+            time.sleep(LOOK_EVERY)
+        return found
+
+
+@dataclass
 class _Group:
     """The connection to the others."""
 
     world: World
-    store: Any
+    words: _Words
     told: int = 0  # messages of process 0 so far
 
 
@@ -132,7 +175,7 @@ def _join(mine: World) -> None:
         return
     store, _, _ = next(rendezvous("env://", mine.rank, mine.size, timeout=LONGEST_STEP))
     words, tensors = (dist.PrefixStore(part, store) for part in ("harness", "tensors"))  # pyright: ignore
-    _groups.append(_Group(mine, words))
+    _groups.append(_Group(mine, _Words(words)))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stopped)
     _end_with_torchrun()
@@ -143,7 +186,7 @@ def _join(mine: World) -> None:
 
 def _end_with_torchrun() -> None:
     """Have the system send SIGTERM where torchrun is killed: its processes would train on, with nobody to hear them."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform.startswith("linux"):
+    if LAUNCHED in os.environ and sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
@@ -165,19 +208,19 @@ def _leave(mine: World, error: BaseException) -> None:
         return
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to those that are ending already
-    store = _groups[0].store
+    words = _groups[0].words
     status = getattr(error, "exit_status", 130 if isinstance(error, KeyboardInterrupt) else 1)
-    with suppress(RuntimeError):
-        if not isinstance(error, LostError):
-            store.compare_set("ended", "", json.dumps({"status": status, "message": _said(error, mine)}))
+    if not isinstance(error, LostError):
+        words.first("ended", {"status": status, "message": _said(error, mine)})
     _close()
     if mine.leads:
-        with suppress(RuntimeError):
-            store.set("closed", "1")
+        words.put("closed", mine.rank)
         return
-    if not _waited(store, "closed") and _first(store, "spoken"):
+    status = _ended().get("status", status)
+    led = words.awaited("closed") or (words.gone and LAUNCHED in os.environ)  # it lives where torchrun was killed
+    if not led and words.first("spoken", mine.rank):
         print(f"Error: {_said(error, mine)}", file=sys.__stderr__, flush=True)
-    raise SystemExit(_status(store, status)) from None
+    raise SystemExit(status) from None
 
 
 def _said(error: BaseException, mine: World) -> str:
@@ -190,45 +233,16 @@ def _said(error: BaseException, mine: World) -> str:
     return f"process {mine.rank} of {mine.size} failed: {type(error).__name__}: {error}{place}."
 
 
-def _first(store: Any, key: str) -> bool:
-    """Return whether nobody has taken `key` yet; true where the store is gone."""
-    mine = f"{os.getpid()} {time.time()}"
-    with suppress(RuntimeError):
-        return store.compare_set(key, "", mine).decode() == mine
-    return True
-
-
-def _waited(store: Any, key: str) -> bool:
-    """Return whether `key` appears within GRACE seconds."""
-    until = time.monotonic() + GRACE
-    while time.monotonic() < until:
-        try:
-            if store.check([key]):
-                return True
-        except RuntimeError:
-            return False
-        time.sleep(LOOK_EVERY)
-    return False
-
-
-def _ended(store: Any) -> dict[str, Any]:
+def _ended() -> dict[str, Any]:
     """Return status and message of the process that failed first; {} where none has said anything."""
-    with suppress(RuntimeError):
-        if store.check(["ended"]):
-            return json.loads(store.get("ended"))
-    return {}
-
-
-def _status(store: Any, otherwise: int) -> int:
-    return _ended(store).get("status", otherwise)
+    words = _groups[0].words
+    return (words.get("ended") or {}) if words.has("ended") else {}
 
 
 def _why(seen: str) -> BaseException:
     """Return what to raise where the others are gone: what one of them has said, else what was `seen`."""
-    until = time.monotonic() + GRACE / 2
-    while not (found := _ended(_groups[0].store)) and time.monotonic() < until:
-        time.sleep(LOOK_EVERY)
-    if not found:
+    _groups[0].words.awaited("ended")
+    if not (found := _ended()):
         return LostError(f"{seen} {AGAIN}")
     if found["status"] == 130:
         return KeyboardInterrupt()
@@ -243,28 +257,25 @@ def tell(message: dict[str, Any] | None) -> None:
         return
     group = _groups[0]
     group.told += 1
-    group.store.set(f"told/{group.told}", json.dumps(message))
+    group.words.put(f"told/{group.told}", message)
     if message is None:  # the store may end with this process
         for rank in range(1, group.world.size):
-            _waited(group.store, f"heard/{group.told}/{rank}")
+            group.words.awaited(f"heard/{group.told}/{rank}")
 
 
 def hear() -> dict[str, Any] | None:
     """Wait for what process 0 tells next, as another one."""
     group = _groups[0]
     group.told += 1
-    key = f"told/{group.told}"
-    try:
-        while not group.store.check([key]):
-            if _ended(group.store):
-                raise _why("")
-            time.sleep(LOOK_EVERY)
-        message = json.loads(group.store.get(key))
-        if message is None:
-            group.store.set(f"heard/{group.told}/{group.world.rank}", "1")
-        return message
-    except RuntimeError as error:
-        raise _gone(error) from None
+    words, key = group.words, f"told/{group.told}"
+    while not words.has(key):
+        if words.gone or _ended():
+            raise _why("process 0 is gone.")
+        time.sleep(LOOK_EVERY)
+    message = words.get(key)
+    if message is None:
+        words.put(f"heard/{group.told}/{group.world.rank}", True)
+    return message
 
 
 def _gone(error: RuntimeError) -> BaseException:
