@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from harness.errors import HarnessError, UsageError
+from harness.visible import visible
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
 LAUNCHED = "TORCHELASTIC_RUN_ID"  # torchrun sets it, other launchers do not
@@ -62,7 +63,7 @@ class World:
 
 @dataclass
 class _Words:
-    """The store of keys; once it is gone (with torchrun, or the process that held it) it has nothing and takes nothing."""
+    """The store of keys; once it is gone, with torchrun or the process that held it, it has and takes nothing."""
 
     store: Any
     gone: bool = False
@@ -219,7 +220,7 @@ def _leave(mine: World, error: BaseException) -> None:
     status = _ended().get("status", status)
     led = words.awaited("closed") or (words.gone and LAUNCHED in os.environ)  # it lives where torchrun was killed
     if not led and words.first("spoken", mine.rank):
-        print(f"Error: {_said(error, mine)}", file=sys.__stderr__, flush=True)
+        print(f"Error: {visible(_said(error, mine))}", file=sys.__stderr__, flush=True)
     raise SystemExit(status) from None
 
 

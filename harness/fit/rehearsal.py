@@ -7,6 +7,8 @@ other weights. A few images are enough: each process takes one step on all of th
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -94,5 +96,6 @@ def _difference(a: Tensor, b: Tensor) -> float:
     if a.shape == b.shape and not (torch.isfinite(a).all() or torch.isfinite(b).all()):
         return 0.0
     if a.shape != b.shape:
-        return float("inf")
-    return float((a - b).norm() / a.norm().clamp(min=1e-12))
+        return math.inf
+    apart = float((a - b).norm() / a.norm().clamp(min=1e-12))
+    return math.inf if math.isnan(apart) else apart
