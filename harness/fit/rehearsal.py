@@ -2,12 +2,16 @@
 
 A network may mix the images of a batch, or draw random numbers, in a way that `shared` does not know (a normalisation
 of its own, stochastic depth); a method may keep what it saw inside a pass. Such a training is refused, not run with
-other weights. A few images are enough: each process takes one step on all of them alone, and one together.
+other weights. A few images are enough: each process takes one step on all of them alone, and one together. Both are
+taken in double precision, by a copy of the network: in single precision the gradients of a deep untrained one on a few
+images, and still more the sign that FGSM takes of them, are another's by rounding alone.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +26,7 @@ from harness.rng import rng_for, seed_for, torch_rng_for
 from harness.tasks import Task
 from harness.types import Batch
 
-TOLERANCE = 1e-2  # relative: rounding is 1e-6 to 1e-4, a wrong step is of the order of 1
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}  # relative: rounding is 1e-12; a wrong step of the order of 1
 ATTEMPTS = 3  # an attack may decide otherwise by the last bit, but not every time
 
 
@@ -37,7 +41,7 @@ def rehearse(
 ) -> None:
     """Raise `UsageError` where a step shared among the processes is not that of one. Model and memory stay as they are.
 
-    Compared are the loss, all gradients, running statistics and what the method remembers, in fp32.
+    Compared are the loss, all gradients, running statistics and what the method remembers.
     """
     size = together.world().size
     if size == 1:
@@ -47,11 +51,16 @@ def rehearse(
         count = min(len(training), 2 * size + 1)  # rows are unequal, and a channel of 1x1 maps has several values
         chosen = rng_for(seed, "rehearsal", attempt).permutation(len(training))[:count]
         batch, numbers = training.batch(chosen), (seed, "rehearsal", attempt)
-        alone = _step(method, model, task, batch, memory, numbers)
-        with shared(model):
-            several = _step(method, model, task, batch, memory, numbers)
+        tried, fine = copy.deepcopy(model).double(), replace(batch, x=batch.x.double())
+        try:
+            alone = _step(method, tried, task, fine, memory, numbers)
+        except (RuntimeError, TypeError):  # a method that makes single numbers of its own
+            tried, fine = copy.deepcopy(model), batch
+            alone = _step(method, tried, task, fine, memory, numbers)
+        with shared(tried):
+            several = _step(method, tried, task, fine, memory, numbers)
         worst = {name: _difference(alone[name], several[name]) for name in alone}
-        if together.agreed(max(worst.values())) <= TOLERANCE:
+        if together.agreed(max(worst.values())) <= TOLERANCE[fine.x.dtype]:
             return
     name = max(worst, key=worst.__getitem__)
     raise UsageError(
