@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -64,6 +65,10 @@ class Harness(click.Group):
 def main() -> None:
     """One benchmark for image classifiers that must be accurate, robust and explainable at once."""
     signal.signal(signal.SIGTERM, _terminate)
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # of several processes, started by torchrun, one speaks
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and says itself, once, where another is gone
+        if os.environ.get("RANK") != "0":
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
 
 
 def _terminate(*_: object) -> None:

@@ -84,6 +84,8 @@ def run(
     done: dict[str, Result] = {}
     for spec in specs:
         done |= {r.run_id: r for r in execute(spec, reporter)}
+    if not done:
+        raise SystemExit(0)  # one of several processes, and not the one that prints (harness/together.py)
     explainers = tuple(make(specs[0]).explainers)
     return Outcome(list(done.values()), specs[0].runs_dir, _own(explainers, done.values()), _again(options))
 

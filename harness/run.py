@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import device as devices
-from harness import provenance
+from harness import provenance, together
 from harness.console import Reporter, rated
 from harness.data.cache import Prepared, prepare
 from harness.data.index import SPLITS
@@ -29,15 +29,23 @@ from harness.shapes import WHOLE, need
 from harness.shards import Shards, offer, withdraw
 from harness.stages import Step, explains, fit_key, stage_key, steps
 from harness.store import RunFolder, find_run, name_of, write_stage
-from harness.trained import Work, device_name, finished, load, models_of, trained, weights_of
+from harness.trained import Work, attend, device_name, finished, load, models_of, trained, weights_of
 
 MESSAGE = 2000  # characters of an error that run.json keeps
 
 
 def execute(spec: RunSpec, reporter: Reporter) -> list[Result]:
-    """Make or finish the run that `spec` names, and the runs it starts from; return them, first started first."""
+    """Make or finish the run that `spec` names, and the runs it starts from; return them, first started first.
+
+    Of several processes (torchrun) every one calls this; the one that leads returns the runs, the others nothing.
+    """
+    with together.session():
+        return _executed(spec, reporter)
+
+
+def _executed(spec: RunSpec, reporter: Reporter) -> list[Result]:
     plan = make(spec)
-    compute = devices.resolve(spec.device, spec.precision)
+    compute = devices.resolve(together.device(spec.device), spec.precision)
     if weights := weights_of(plan):
         weights.digest()  # wrong or absent files are said before the data are prepared
     elif "train" not in plan.data.splits:
@@ -45,8 +53,15 @@ def execute(spec: RunSpec, reporter: Reporter) -> list[Result]:
             f"{spec.dataset} has no training split, its images are for testing: {spec.method} cannot be trained on it. "
             "Score a network that is trained already: --method zoo:... (`harness list zoo`), or --checkpoint FILE."
         )
+    if not together.world().leads:
+        together.hear()  # the data are prepared
+        attend(plan, prepare_data(plan, Reporter(quiet=True)), compute)
+        return []
     prepared = prepare_data(plan, reporter)
-    return _execute(plan, prepared, compute, reporter)
+    together.tell({})
+    done = _execute(plan, prepared, compute, reporter)
+    together.tell(None)
+    return done
 
 
 def prepare_data(plan: Plan, reporter: Reporter) -> Prepared:

@@ -39,7 +39,8 @@ SETTING = {"component": str, "name": str, "type": str, "value": VALUE, "default"
            "help": str, "set_by": str}  # fmt: skip
 GIT = {"sha": str, "dirty": bool}
 FIT = {"key": str, "epochs": int, "best_epoch": int, "best_validation_loss": NUMBER, "stopped": str,
-       "images_per_second": NUMBER, "seconds": NUMBER, "weights_sha256": str, "device": str}  # fmt: skip
+       "images_per_second": NUMBER, "seconds": NUMBER, "weights_sha256": str, "device": str,
+       "processes": int}  # fmt: skip
 RUN = {
     "schema": int, "run_id": str, "status": str, "message": str,
     "spec": {"method": str, "dataset": str, "seed": int, "explainers": [str], "evaluations": [str], "sets": [str],

@@ -1,4 +1,7 @@
-"""The trained models of a run: reused, loaded from a file, or trained now. One, or one for each fold of its split."""
+"""The trained models of a run: reused, loaded from a file, or trained now. One, or one for each fold of its split.
+
+Of several processes the leading one does all of it, and calls the others for each training.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor
 
 from harness import device as devices
+from harness import together
 from harness.console import Reporter, duration
 from harness.data.batches import feed
 from harness.data.cache import Prepared
@@ -178,6 +182,8 @@ def device_name(compute: Compute) -> str:
 
 def _train(work: Work, model: Classifier, fold: int) -> dict[str, Any]:
     plan, prepared, spec = work.plan, work.prepared, work.plan.spec
+    if together.world().leads:
+        together.tell({"train": _depth(plan), "fold": fold, "run": work.folder.run_id})
     index, task = prepared.index, plan.data.task
     ids = index.samples["id"].to_numpy(str)
     parts = {s: feed(prepared, index.of_split(s, fold), task, work.compute) for s in ("train", "validation")}
@@ -215,3 +221,23 @@ def _train(work: Work, model: Classifier, fold: int) -> dict[str, Any]:
     summary = dataclasses.asdict(result)
     summary.pop("history")
     return summary
+
+
+def _depth(plan: Plan) -> int:
+    """Return how many runs a plan's run starts from, one after the other."""
+    return _depth(plan.before) + 1 if plan.before else 0
+
+
+def attend(plan: Plan, prepared: Prepared, compute: Compute) -> None:
+    """Take part in what process 0 tells of a plan's run and of those before it, until it tells that all is done.
+
+    What the others could do beside trainings (evaluations, say) is told here as well.
+    """
+    plans = [plan]
+    while plans[0].before:
+        plans.insert(0, plans[0].before)
+    while (told := together.hear()) is not None:
+        mine = plans[told["train"]]
+        folder = RunFolder(mine.spec.runs_dir / told["run"])  # named, neither read nor written
+        work = Work(mine, prepared, compute, folder, "", Reporter(quiet=True))
+        _train(work, _build(work, told["fold"]), told["fold"])

@@ -39,7 +39,7 @@ BANDS = [
         "recorded",
         "terms",
     },
-    {"types", "tasks", "device", "recipe", "masking", "memory", "robustbench_adapter"},
+    {"types", "tasks", "device", "together", "recipe", "masking", "memory", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},
     {"fit", "evaluations", "api"},
     {

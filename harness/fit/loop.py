@@ -1,7 +1,11 @@
-"""Train a model by a method until its validation loss diverges, and keep the weights of the minimum."""
+"""Train a model by a method until its validation loss diverges, and keep the weights of the minimum.
+
+Several processes (harness/together.py) each take every step; the network's passes are shared (harness/fit/shared.py).
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -13,10 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness import together
 from harness.data.batches import Feed, augment, epoch_order
 from harness.device import Compute, memory_advice
 from harness.errors import HarnessError
 from harness.fit import state
+from harness.fit.rehearsal import rehearse
+from harness.fit.shared import shared
 from harness.recipe import Supervised
 from harness.rng import seed_for, torch_rng_for
 from harness.store import write_bytes
@@ -53,6 +60,7 @@ class FitResult:
     stopped: str  # why: "max_epochs" or "validation loss diverged"
     images_per_second: float
     seconds: float
+    processes: int
     history: list[dict[str, float]]
 
 
@@ -73,7 +81,8 @@ def train(
 
     `names` turns a batch's index into sample ids, for errors. Progress and resume state go to `folder`; a call
     with the same folder goes on where the last one was killed. The weights that a method starts from are no
-    candidate for the minimum: the method itself must have run for an epoch.
+    candidate for the minimum: the method itself must have run for an epoch. Of several processes all call this, with
+    the same arguments; what process 0 has is what all begin with, and it alone reads and writes `folder`.
 
     Raises `HarnessError` when the loss is not finite or the memory does not suffice.
     """
@@ -84,18 +93,24 @@ def train(
     saved = folder / "resume.pt"
     memory = {name: value.to(compute.device) for name, value in method.memory().items()}
     at, best = state.Position(), {}
-    if saved.exists():
+    world = together.world()
+    if world.leads and saved.exists():
         at, best, memory = state.load(saved, model, optimiser, compute.device)
+    if world.size > 1:
+        content = together.handed_out(state.packed(model, best, optimiser, memory, at))
+        at, best, memory = state.load(io.BytesIO(content), model, optimiser, compute.device)
     work = _Training(method, model, task, training, optimiser, compute, seed, saved, at, best, memory, names, report)
     stopped = "max_epochs"
     with memory_advice(method.batch_size, "--set batch_size="):
+        rehearse(method, model, task, training, memory, compute, seed)
+    with memory_advice(method.batch_size, "--set batch_size="), shared(model):
         while at.epoch < method.max_epochs:
             if at.epoch - at.best_epoch >= method.patience:
                 stopped = "validation loss diverged"
                 break
             work.epoch()
             loss = validation_loss(method, model, task, validation, compute, batch_size=2 * method.batch_size)
-            work.close_epoch(loss)
+            work.close_epoch(together.agreed(loss))
     if not best:
         raise HarnessError(
             f"the validation loss was never finite in {at.epoch} epochs. Try a lower learning rate "
@@ -104,9 +119,10 @@ def train(
     model.load_state_dict(best)
     model.eval()
     lines = "".join(json.dumps(entry) + "\n" for entry in at.history)
-    write_bytes(folder / "history.jsonl", lines.encode())
+    if world.leads:
+        write_bytes(folder / "history.jsonl", lines.encode())
     speed = at.epoch * len(training) / at.seconds if at.seconds else 0.0
-    return FitResult(at.epoch, at.best_epoch, at.best_loss, stopped, speed, at.seconds, at.history)
+    return FitResult(at.epoch, at.best_epoch, at.best_loss, stopped, speed, at.seconds, world.size, at.history)
 
 
 def learning_rate(method: Supervised, progress: float) -> float:
@@ -180,7 +196,7 @@ class _Training:
                 self.look()
                 at.seconds += time.monotonic() - began
                 began, seen = time.monotonic(), 0
-                state.save(self.saved, self.model, self.best, self.optimiser, self.memory, at)
+                self.save()
                 saved = time.monotonic()
         at.seconds += time.monotonic() - began
         at.epoch += 1
@@ -232,7 +248,12 @@ class _Training:
             self.best.clear()
             self.best.update({k: v.detach().clone() for k, v in self.model.state_dict().items()})
         at.step, at.loss_sum, at.images = 0, 0.0, 0
-        state.save(self.saved, self.model, self.best, self.optimiser, self.memory, at)
+        self.save()
+
+    def save(self) -> None:
+        """Write the resume state, as the process that leads."""
+        if together.world().leads:
+            state.save(self.saved, self.model, self.best, self.optimiser, self.memory, self.at)
 
 
 @torch.no_grad()

@@ -40,17 +40,28 @@ def save(
     at: Position,
 ) -> None:
     """Write the resume state atomically."""
+    write_bytes(path, packed(model, best, optimiser, memory, at))
+
+
+def packed(
+    model: nn.Module,
+    best: dict[str, Any],
+    optimiser: torch.optim.Optimizer,
+    memory: dict[str, torch.Tensor],
+    at: Position,
+) -> bytes:
+    """Return the resume state as bytes. It does not know how many processes there were."""
     buffer = io.BytesIO()
     content = {"model": model.state_dict(), "best": best, "optimiser": optimiser.state_dict()}
     torch.save(content | {"memory": memory, "position": asdict(at)}, buffer)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
+    source: Path | io.BytesIO, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
 ) -> tuple[Position, dict[str, Any], dict[str, torch.Tensor]]:
-    """Restore model and optimiser from a state file; return position, best weights so far, the method's memory."""
-    state = torch.load(path, map_location=device, weights_only=True)
+    """Restore model and optimiser from a state; return position, best weights so far, the method's memory."""
+    state = torch.load(source, map_location=device, weights_only=True)
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     return Position(**state["position"]), state["best"], state.get("memory", {})
