@@ -145,8 +145,7 @@ def _notes(one: Any, other: Any) -> Mapping[str, str]:
         return {}
 
     def said(table: ClassificationTable) -> dict[str, str]:
-        right = (table.predicted & (table.label == 1)).any(1)
-        return {str(i): "right" if r else "wrong" for i, r in zip(table.ids, right, strict=True)}
+        return {str(i): "right" if r else "wrong" for i, r in zip(table.ids, table.right, strict=True)}
 
     a, b = said(one), said(other)
     return {i: f"{a[i]} in both" if a[i] == b[i] else f"{a[i]}, then {b[i]}" for i in a if i in b}

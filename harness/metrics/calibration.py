@@ -37,8 +37,7 @@ def ece(table: ClassificationTable, weights: Floats) -> Floats:
     if not is_per_class(table, ece):
         if not kept.all():
             return np.full((len(weights), 1), np.nan)
-        right = (table.predicted & (table.label == 1)).any(1)
-        return _calibration_error(table.probability.max(1, initial=0), right, weights)[:, None]
+        return _calibration_error(table.probability.max(1, initial=0), table.right, weights)[:, None]
     values = np.full((len(weights), len(kept)), np.nan)
     for c in np.flatnonzero(kept):
         values[:, c] = _calibration_error(table.probability[:, c], table.label[:, c] == 1, weights)

@@ -145,14 +145,26 @@ class ClassificationTable:
         return tuple(rank(self.probability[:, c], self.label[:, c], scores) for c in range(len(self.classes)))
 
     @cached_property
-    def predicted(self) -> NDArray[np.bool_]:
-        """Return the most probable class of each sample, the first among equals, one-hot, (N,V); none where NaN."""
-        chosen = np.zeros(self.probability.shape, dtype=bool)
+    def predicted(self) -> NDArray[np.intp]:
+        """Return the number of each sample's most probable class, the first among equals, (N,); -1 where NaN."""
+        found = np.full(len(self.ids), -1, np.intp)
         for start in range(0, len(self.ids), ROWS):  # numpy's argmax along a row copies what it is given
             part = self.probability[start : start + ROWS]
             known = np.flatnonzero(np.isfinite(part).all(1))
-            chosen[start + known, part.argmax(1)[known]] = True
-        return chosen
+            found[start + known] = part.argmax(1)[known]
+        return found
+
+    @cached_property
+    def true(self) -> NDArray[np.intp]:
+        """Return the number of each sample's class, of several the first, (N,)."""
+        starts = range(0, max(1, len(self.ids)), ROWS)
+        return np.concatenate([self.label[start : start + ROWS].argmax(1) for start in starts])
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Return whether each sample's most probable class is among its labels, (N,)."""
+        rows = np.arange(len(self.ids))
+        return (self.predicted >= 0) & (self.label[rows, self.predicted] == 1)
 
     def counted(self, score: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return per class how many samples have a probability and how many do not, (V,) and (V,)."""
@@ -185,7 +197,8 @@ class ClassificationTable:
         if need == "negatives":
             return ["no negatives" if n == len(self.ids) else "" for n in positives]
         if need == "predictions":
-            return ["never predicted" if not n else "" for n in self.predicted.sum(0)]
+            counts = np.bincount(self.predicted[self.predicted >= 0], minlength=len(self.classes))
+            return ["never predicted" if not n else "" for n in counts]
         raise UsageError(f"unknown need {need!r} of a classification metric. Known: positives, negatives, predictions.")
 
 

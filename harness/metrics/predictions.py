@@ -14,14 +14,13 @@ def accuracy(table: ClassificationTable, weights: Floats) -> Floats:
     """Share of the samples whose most probable class is the true one, (R,1), in [0, 1]."""
     if not scorable(table, accuracy).all():
         return np.full((len(weights), 1), np.nan)
-    right = (table.predicted & (table.label == 1)).any(1)
-    return ratio(weights @ right[:, None], weights.sum(1, keepdims=True))
+    return ratio(weights @ table.right[:, None], weights.sum(1, keepdims=True))
 
 
 def _counts(table: ClassificationTable, weights: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the weight of right predictions, of predictions and of true samples per class, (R,V) each."""
-    true, chosen = table.label.argmax(1), table.predicted.argmax(1)
-    known = np.asarray(table.predicted.any(1))
+    true, chosen = table.true, table.predicted
+    known = chosen >= 0
 
     def of(classes: NDArray[np.intp], rows: NDArray[np.bool_]) -> Floats:
         found = np.zeros((len(weights), len(table.classes)))
@@ -29,7 +28,7 @@ def _counts(table: ClassificationTable, weights: Floats) -> tuple[Floats, Floats
             found[k] = np.bincount(classes[rows], w[rows], len(table.classes))
         return found
 
-    return of(true, known & np.asarray(true == chosen)), of(chosen, known), of(true, np.ones(len(true), dtype=bool))
+    return of(true, known & (true == chosen)), of(chosen, known), of(true, np.ones(len(true), dtype=bool))
 
 
 @metric("precision", evaluation="classification", tasks=("multiclass",), unit="", higher_is_better=True,
