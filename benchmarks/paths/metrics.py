@@ -15,7 +15,7 @@ from harness.metrics.average_precision import average_precision
 from harness.metrics.calibration import brier, ece
 from harness.metrics.predictions import f1
 from harness.metrics.robustness import RobustnessTable
-from harness.metrics.tables import ClassificationTable
+from harness.metrics.classification_table import ClassificationTable
 from paths.turns import GROWTH, Table, scaled, spread, turns
 
 TITLE = "Metrics"

@@ -82,7 +82,7 @@ def test_the_main_line_on_real_radiographs(chest, tmp_path):
     """One short epoch at 112 px and a limited evaluation: the very line of the README, end to end."""
     sets = ("chestxray14.size=112", "subset=true", "robust_fgsm.max_epochs=1", "baseline.max_epochs=1",
             "validation_share=0.9", "classification.resamples=50", "localisation.resamples=20",
-            "robustness.pairs=2")  # fmt: skip
+            "robustness.pairs=1", "insertion_deletion.images=4")  # fmt: skip
     spec = RunSpec(
         method="robust_fgsm", dataset="chestxray14", sets=sets, explainers=("cam",), limit=100, runs_dir=tmp_path
     )
@@ -91,7 +91,7 @@ def test_the_main_line_on_real_radiographs(chest, tmp_path):
     assert all({"subset", "partial"} <= set(row.flags) for row in robust.rows)
     of_cam = {s.info["evaluation"]: s for s in robust.stages if s.info["explainer"] == "cam"}
     assert set(of_cam) == {"localisation", "insertion_deletion"}
-    assert len(of_cam["insertion_deletion"].read_samples()) == 16
+    assert len(of_cam["insertion_deletion"].read_samples()) == 4
     assert {s.info["evaluation"] for s in robust.stages} >= {"classification", "robustness"}
     cam = of_cam["localisation"]
     assert len(cam.read_samples()) == 100
