@@ -13,9 +13,9 @@ from harness.metrics.ara import attack_ara
 from harness.metrics.auroc import auroc
 from harness.metrics.average_precision import average_precision
 from harness.metrics.calibration import brier, ece
+from harness.metrics.classification_table import ClassificationTable
 from harness.metrics.predictions import f1
 from harness.metrics.robustness import RobustnessTable
-from harness.metrics.classification_table import ClassificationTable
 from paths.turns import GROWTH, Table, scaled, spread, turns
 
 TITLE = "Metrics"
