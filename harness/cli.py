@@ -65,8 +65,12 @@ class Harness(click.Group):
 def main() -> None:
     """One benchmark for image classifiers that must be accurate, robust and explainable at once."""
     signal.signal(signal.SIGTERM, _terminate)
-    if os.environ.get("WORLD_SIZE", "1") != "1":  # of several processes, started by torchrun, one speaks
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and says itself, once, where another is gone
+
+
+def _one_speaks() -> None:
+    """Silence this process where torchrun has started several of them and another one leads (harness/together.py)."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the one that leads says, once, where another is gone
         if os.environ.get("RANK") != "0":
             sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
 
@@ -132,6 +136,7 @@ def run(
 
     A second call with the same options finishes what is missing and repeats nothing.
     """
+    _one_speaks()
     from harness import commands
 
     results = commands.run(_clean(options), seeds=seeds, sweeps=sweeps, config=config, dry_run=dry_run, quiet=as_json)

@@ -153,3 +153,14 @@ def test_a_bad_sweep_is_refused_before_anything_is_trained(harness, sweep, messa
     assert code == 2
     assert message in err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_environment_of_a_cluster_silences_nothing_without_torchrun(harness, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    code, out, _ = harness("list", "methods")
+    assert (code, "robust_fgsm" in out) == (0, True)
+    code, _, err = harness("run", "--method", "baseline", "--dataset", "phantom", "--runs-dir", tmp_path)
+    assert code == 2
+    assert "WORLD_SIZE='2': expected the environment of one of several processes" in err
+    assert "unset WORLD_SIZE" in err

@@ -68,7 +68,8 @@ class Classification:
             probability=probability,
             fold=subject.fold[positions],
         )
-        return Scored(table.to_frame(), passes={"forward": 1.0, "backward": 0.0}, flags=flags)
+        again = min(self.batch, len(positions)) / len(positions)  # the first batch is looked at twice
+        return Scored(table.to_frame(), passes={"forward": 1.0 + again, "backward": 0.0}, flags=flags)
 
     def summarise(self, samples: pd.DataFrame, extra: Sequence[Metric] = ()) -> list[dict[str, Any]]:
         """Return the fields of every row: each metric, and those of plug-ins, per class and macro, with intervals."""
