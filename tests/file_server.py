@@ -73,8 +73,8 @@ def serving(files: dict[str, bytes]) -> Iterator[Shop]:
                 self.send_header("ETag", shop.etag(name))
             self.end_headers()
             rest = rest[: shop.break_after.pop(0)] if shop.break_after else rest
+            shop.sent += len(rest)  # before: the client may look at this as soon as the last byte is out
             self.wfile.write(rest)
-            shop.sent += len(rest)
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
