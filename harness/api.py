@@ -53,6 +53,7 @@ _HOME = {
     "noise": "harness.attacks.adversaries",
     "AdaptiveStrength": "harness.regularisers.lipschitz",
     "draw": "harness.regularisers.lipschitz",
+    "double_backward": "harness.regularisers.double_backward",
     "gradient_penalty": "harness.regularisers.lipschitz",
     "with_half_huber": "harness.models.activations",
     "Classifier": "harness.models.classifier",
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from harness.reading import read_members as read_members
     from harness.reading import read_rows as read_rows
     from harness.recipe import Supervised as Supervised
+    from harness.regularisers.double_backward import double_backward as double_backward
     from harness.regularisers.lipschitz import AdaptiveStrength as AdaptiveStrength
     from harness.regularisers.lipschitz import draw as draw
     from harness.regularisers.lipschitz import gradient_penalty as gradient_penalty

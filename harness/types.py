@@ -19,7 +19,7 @@ class Batch:
         return len(self.x)
 
     def moved(self, chosen: Tensor, x: Tensor) -> Batch:
-        """Return the batch with the images at `chosen` (B,) bool replaced by `x`."""
+        """Return the batch with the images at `chosen`, places (k,) or a mask (B,) bool, replaced by `x`."""
         changed = self.x.clone()
         changed[chosen] = x
         return replace(self, x=changed)

@@ -14,6 +14,7 @@ from harness.api import (
     AdaptiveStrength,
     Supervised,
     choose,
+    double_backward,
     draw,
     gradient_penalty,
     l2,
@@ -73,7 +74,7 @@ class Woods(Supervised):
         x = batch.x
         if self.norm != "none":
             chosen = choose(len(batch), share=self.share, rng=rng, device=x.device)
-            if chosen.any():
+            if len(chosen):
                 x = x.clone()
                 x[chosen] = self.adversary(model, batch.x[chosen], batch.y[chosen], task, rng)
         if self.sigma:
@@ -95,7 +96,8 @@ class Woods(Supervised):
         if not self.psi:
             return self.loss(model, moved, task)
         x = moved.x.detach().requires_grad_(True)
-        logits = model(x)
+        with double_backward():
+            logits = model(x)
         loss = self.objective(logits, moved.y, task)
         psi = self.psi
         if self.adaptive:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.fgsm import Loss
+from harness.device import sent
 from harness.errors import UsageError
 
 Correct = Callable[[Tensor, Tensor], Tensor]  # (logits (B,V), y) -> (B,) bool
@@ -112,8 +113,8 @@ def linf(
     Each step moves by step_size * sign(gradient), then back into the ball and into [0,1].
     """
     _check(epsilon, steps)
-    noise = torch.rand(x.shape, generator=rng, device=rng.device).to(x.device, x.dtype)
-    moved = (x + epsilon * (2 * noise - 1)).clamp(0, 1)
+    start = sent(torch.rand(x.shape, generator=rng, device=rng.device), x.device).to(x.dtype)
+    moved = (x + epsilon * (2 * start - 1)).clamp(0, 1)
     for _ in range(steps):
         gradient, _ = ascent(model, moved, y, loss)
         moved = moved + step_size * gradient.sign()
@@ -123,4 +124,5 @@ def linf(
 
 def noise(x: Tensor, *, sigma: float, rng: torch.Generator) -> Tensor:
     """Add Gaussian noise of standard deviation `sigma` to every pixel; nothing is clipped (Woods 2019, Methods)."""
-    return x + sigma * torch.randn(x.shape, generator=rng, device=rng.device).to(x.device, x.dtype)
+    drawn = torch.randn(x.shape, generator=rng, device=rng.device)
+    return x + sigma * sent(drawn, x.device).to(x.dtype)

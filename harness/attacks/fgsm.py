@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from harness.device import sent
 from harness.errors import UsageError
 from harness.plugins import attack
 
@@ -28,9 +29,11 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, *, epsilon: float) 
 
 
 def choose(n: int, *, share: float, rng: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-    """Return which of n images to perturb, (n,) bool on `device`: exactly round(share * n) at random places."""
+    """Return which of n images to perturb, exactly round(share * n): their places, ascending, (k,) int64 on `device`.
+
+    Drawn on the host and sent without waiting for a GPU, which a mask of the images would make it do.
+    """
     if not 0 <= share <= 1:
         raise UsageError(f"share: expected a number from 0 to 1, got {share}. Give the share of the batch to perturb.")
-    chosen = torch.zeros(n, dtype=torch.bool)
-    chosen[torch.randperm(n, generator=rng, device=rng.device)[: round(share * n)].cpu()] = True
-    return chosen.to(device)
+    drawn = torch.randperm(n, generator=rng, device=rng.device)[: round(share * n)]
+    return sent(drawn.cpu().sort().values, torch.device(device))

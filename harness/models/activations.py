@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from harness.errors import UsageError
@@ -24,13 +25,34 @@ class _HalfHuber(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, d: Tensor) -> Tensor:
         ctx.save_for_backward(x, d)
-        c = x.clamp(min=0).minimum(d)
-        return (x - c / 2).mul_(c).div_(d)
+        c = _clamped(x, d)
+        return torch.sub(x, c, alpha=0.5).mul_(c).div_(d)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        x, d = ctx.saved_tensors
-        return gradients[0] * (x.clamp(min=0).minimum(d) / d), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, None]:
+        return _Slope.apply(gradients[0], *ctx.saved_tensors), None
+
+
+class _Slope(torch.autograd.Function):
+    """g c / d, a gradient g times the slope at x: linear in g, and of slope g/d in x where 0 < x < d."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor, d: Tensor) -> Tensor:
+        ctx.save_for_backward(g, x, d)
+        return _clamped(x, d).div_(d).mul_(g)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:  # pyright: ignore
+        g, x, d = ctx.saved_tensors
+        c = _clamped(x, d)
+        u = gradients[0] / d
+        inside = (d - c).mul_(c) > 0
+        return c.mul_(u), u.mul_(g).mul_(inside), None
+
+
+def _clamped(x: Tensor, d: Tensor) -> Tensor:
+    return torch.clamp(x, torch.zeros_like(d), d)
 
 
 class HalfHuberReLU(nn.Module):
