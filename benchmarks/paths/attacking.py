@@ -24,11 +24,12 @@ STEPS = 20  # of pgd
 def measure(quick: bool) -> list[Table]:
     model = subject.network()
     x, y = subject.images(model, 4 if quick else 32)
-    bare, rounds, n = subject.Bare(model, x), 1 if quick else 3, min(16, len(x))
+    bare, rounds, n = subject.Bare(model, x), 1 if quick else 3, len(x)
     table = Table(
         "Against as many bare passes", {
             "attack": ("text", ""),
             "goal": ("text", "adv: another class wins; btr: the true class falls below chance"),
+            "images": ("count", "attacked at once"),
             "passes": ("number", "forward and backward passes per image, the mean of those that it made"),
             "per image": ("ms", "median of the rounds"),
             "time / bare": ("ratio", "its seconds over those of as many bare passes, 1 to 64 at once"),
@@ -53,7 +54,7 @@ def measure(quick: bool) -> list[Table]:
                 expected = bare.seconds(0, passes)
                 times.append(seconds(work) / n)
                 ratios.append(times[-1] / expected)
-            table.add(title, goal, passes, 1000 * spread(times)[0], spread(ratios), most=1.15)
+            table.add(title, goal, n, passes, 1000 * spread(times)[0], spread(ratios), most=1.15)
     ball = {"norm": "linf", "radius": 1e-6, "steps": 2 if quick else STEPS}  # too small to fool: no image ends early
     times, ratios = [], []
     for _ in range(rounds):
@@ -61,7 +62,7 @@ def measure(quick: bool) -> list[Table]:
         times.append(seconds(lambda: pgd(model, x[:n], Adversarial(y[:n]), **ball)) / n)
         ratios.append(times[-1] / expected)
     title = f"pgd, {ball['steps']} steps, linf"
-    table.add(title, "adv", ball["steps"] + 2, 1000 * spread(times)[0], spread(ratios), most=1.15)
+    table.add(title, "adv", n, ball["steps"] + 2, 1000 * spread(times)[0], spread(ratios), most=1.15)
     grown = Table("As the work grows", {"attack": ("text", ""), "size": ("count", "of what is named"), **GROWTH})
     few, sizes = (1, (2, 4)) if quick else (3, (8, 16, 32))
 

@@ -24,8 +24,8 @@ SAYS = (
 EACH: dict[str, tuple[dict[str, Any], int]] = {  # settings, images
     "classification": ({}, 128),
     "insertion_deletion": ({"resolutions": (7,)}, 8),
-    "localisation": ({}, 128),
-    "randomisation": ({"draws": 2}, 4),
+    "localisation": ({}, 512),
+    "randomisation": ({"draws": 2}, 16),
     "infidelity": ({"draws": 16}, 16),
     "sensitivity": ({"draws": 5}, 16),
 }
@@ -45,7 +45,7 @@ def scoring(name: str, given: Subject, **settings: Any) -> Callable[[], Any]:
 
 
 def measure(quick: bool) -> list[Table]:
-    size, n, rounds = (56, 4, 1) if quick else (112, 128, 3)
+    size, n, rounds = (56, 4, 1) if quick else (112, 512, 3)
     given = asked(n, size)
     model = given.models[0]
     bare = subject.Bare(model, given.feed(given.positions).batch(given.positions).x)

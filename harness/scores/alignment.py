@@ -56,7 +56,12 @@ def alignment_rank(heat: Tensor, energy: Tensor) -> Tensor:
 
 def _centred_ranks(values: Tensor) -> Tensor:
     """Return the ranks of each row, (B,P) float64, less their mean; ties share the mean of their places."""
-    ordered, values = values.sort(1).values.contiguous(), values.contiguous()
-    below = torch.searchsorted(ordered, values)
-    up_to = torch.searchsorted(ordered, values, right=True)
-    return (below + up_to).double() / 2 - values.shape[1] / 2
+    count = values.shape[1]
+    ordered, pixel = values.sort(1)
+    place = torch.arange(count, device=values.device).expand_as(pixel)
+    differs = ordered[:, 1:] != ordered[:, :-1]
+    edge = differs.new_ones(len(values), 1)
+    first = place.where(torch.cat([edge, differs], 1), 0).cummax(1).values  # of those that tie
+    end = (place + 1).where(torch.cat([differs, edge], 1), count).flip(1).cummin(1).values.flip(1)
+    ranks = (first + end).double() / 2 - count / 2
+    return torch.empty_like(ranks).scatter_(1, pixel, ranks)
