@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 HARNESS_DATA=FOLDER uv run --group peers python benchmarks/all.py [--only PART ...] [--quick]
 
 Twenty minutes on two cores on which nothing else runs. Each part is a process of its own, one after the other. --only
-measures these parts again and leaves the others as they are; --quick takes the smallest sizes, to see that it works,
-and writes into --into FOLDER (it refuses to replace what was measured). A part that fails says why and is left as it
+measures these parts again and leaves the others as they are: on a machine with a GPU, gpu-training, gpu-attacks and
+gpu-explainers. --quick takes the smallest sizes, to see that it works, and writes into --into FOLDER (it refuses to
+replace what was measured). A part that fails says why and is left as it
 was; the others are measured. Without HARNESS_DATA network and images of Woods et al. 2019 are replaced by drawn ones.
 """
 
@@ -55,7 +56,7 @@ def measured(name: str, quick: bool) -> dict[str, Any]:
         "title": part.TITLE,
         "says": part.SAYS.format(subject=subject.said()),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": getattr(part, "machine", machine)(),
         "versions": {p: metadata.version(p) for p in (*PACKAGES, *getattr(part, "PACKAGES", ()))},
         "command": f"{page.COMMAND} --only {name}",
         "took": time.perf_counter() - began,

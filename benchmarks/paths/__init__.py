@@ -11,5 +11,9 @@ PARTS = {  # name on the command line -> module; in the order of the page
     "memory": "paths.memory",
     "phantom": "paths.phantom",
     "suite": "paths.suite",
+    "gpu-training": "paths.gpu_training",
+    "gpu-attacks": "paths.gpu_attacks",
+    "gpu-explainers": "paths.gpu_explainers",
 }
-ASKED = ("suite",)  # a quarter of an hour: measured only where it is named
+ON_GPU = ("gpu-training", "gpu-attacks", "gpu-explainers")  # refused without one, but for --quick
+ASKED = ("suite", *ON_GPU)  # a quarter of an hour, or another machine: measured only where they are named

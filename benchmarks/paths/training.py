@@ -17,7 +17,7 @@ from torch import nn
 from harness.data.batches import feed
 from harness.data.cache import Prepared
 from harness.data.index import Index
-from harness.device import resolve
+from harness.device import Compute, resolve
 from harness.fit.loop import train
 from harness.models.densenet import densenet121_2block
 from harness.models.woods import resnet44
@@ -69,15 +69,20 @@ def loop(table: Table, label: str, made: Callable[..., nn.Module], net: dict[str
     table.add(label, batch, spread(rates)[0], spread(ratios), least=0.95)
 
 
-def stepper(model: nn.Module, method: Supervised, task: Task, batch: Batch) -> Callable[[], None]:
+def stepper(
+    model: nn.Module, method: Supervised, task: Task, batch: Batch, compute: Compute | None = None
+) -> Callable[[], None]:
     """Return one whole step of a method: gradients to zero, its own passes, backward, SGD."""
-    adapted = method.adapt(model).to(memory_format=torch.channels_last).train()
+    compute = compute or resolve("cpu", "fp32")
+    adapted = method.adapt(model).to(compute.device, memory_format=compute.memory_format).train()
     optimiser = torch.optim.SGD(adapted.parameters(), lr=1e-4, momentum=0.9)
-    memory, rng = method.memory(), torch.Generator().manual_seed(0)
+    memory, rng = {k: v.to(compute.device) for k, v in method.memory().items()}, torch.Generator().manual_seed(0)
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
-        method.step(adapted, batch, task, rng, memory).backward()
+        with compute.autocast():
+            loss = method.step(adapted, batch, task, rng, memory)
+        loss.backward()
         optimiser.step()
 
     return step
