@@ -397,8 +397,8 @@ def rerun(name: str, as_json: bool, **options: Any) -> None:
     """Make a published record again from itself alone, and print what became of each number.
 
     Every number is the same, within noise (the interval of the difference contains zero) or different, with the likely
-    cause: version, device, precision or data. Exit status: 0 alike, 1 something is different, 3 nothing was compared, 4
-    a part could not be repeated.
+    cause: version, device, precision or data. Exit status: 0 alike, 1 a number or the data are others, 3 nothing was
+    compared, 4 a part could not be repeated.
     """
     from harness import rerun as repeating
 

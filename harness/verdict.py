@@ -89,10 +89,16 @@ class Verdict:
 
     @property
     def exit_status(self) -> int:
-        """Return 0: all alike, 1: something is different, 3: nothing was compared, 4: only a part was repeated."""
+        """Return 0: all alike, 1: a number or the data are others, 3: nothing was compared, 4: a part was repeated."""
         if not self.findings:
             return 3
-        return 1 if self.count(DIFFERENT) else 4 if self.failed else 0
+        return 1 if self.count(DIFFERENT) or self.other_data else 4 if self.failed else 0
+
+    @property
+    def other_data(self) -> bool:
+        """Return whether the repeat was made of other data than the record: alike numbers then repeat nothing."""
+        one, two = (part(r.info, "dataset").get("fingerprint") for r in (self.record, self.rerun))
+        return one != two
 
     def json(self) -> str:
         """Return everything as JSON, without NaN."""
