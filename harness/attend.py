@@ -35,14 +35,14 @@ class Assistants:
     said: bool = False
 
     def look(self, *, last: bool = False) -> None:
-        """Say once how many assist: when every process has answered, or with what is known at last."""
+        """Say once how many assist: when every process has answered, or at last where some do not."""
         if self.said or not self.others:
             return
         answers = together.answers()
-        if not answers or (len(answers) < self.others and not last):
+        count = sum(not why for why in answers.values())
+        if (not answers or count == self.others) if last else len(answers) < self.others:
             return
         self.said, note = True, self.work.reporter.note
-        count = sum(not why for why in answers.values())
         of = "" if count == self.others else f"{count} of "
         what = "process assists" if self.others == 1 else "processes assist"
         note(f"{self.work.folder.run_id}: {of}{self.others} other {what} with its evaluations")
