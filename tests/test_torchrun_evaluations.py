@@ -173,7 +173,7 @@ def test_what_is_killed_or_stopped_amid_its_evaluations_goes_on_with_every_part(
     """Trained already. Ctrl-C at torchrun, then SIGKILL of the process that assists, then one process alone."""
     run, log = trained_copy(done.shared, tmp_path / "runs"), Log(tmp_path)
     spec = dataclasses.replace(done.spec, runs_dir=tmp_path / "runs")
-    environment, killed = log.environment(seconds=0.4, wait=True), []
+    environment, killed = log.environment(seconds=1.0, wait=True), []
 
     process = torchrun(spec, environment)
     amid(log, process)
