@@ -212,8 +212,13 @@ def _close() -> None:
 
 
 def _stopped(*_: object) -> None:
-    """Answer SIGTERM, which torchrun sends to the others when one process has ended, and when it is stopped itself."""
+    """Answer SIGTERM, which torchrun sends to the others when one process has ended, and when it is stopped itself.
+
+    `watched` sends it where another process has said why it ends, or the store is gone, with process 0.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is left to finish
+    if LAUNCHED not in os.environ and _groups[0].words.gone:
+        raise _why("process 0 is gone.")
     raise _why("torchrun stopped this process: another one was killed, or torchrun itself was stopped.")
 
 
