@@ -1,6 +1,6 @@
 """How much faster a suite is on two workers than on one, one run whose evaluations they share, and what a kill costs.
 
-    python benchmarks/cluster.py [--executor ray|local] [--runs 8] [--size 64] [--pairs 4] [--long 10]
+    python benchmarks/cluster.py [--executor ray|local|torchrun] [--runs 8] [--size 64] [--pairs 4] [--long 10]
 
 Phantoms, one thread for each worker, the data prepared before. Prints a Markdown table. A suite is measured as a
 command, with the start of Python and Ray, and from its first run's beginning to its last one's end. The evaluations of
@@ -8,10 +8,14 @@ one run, `--long` times as many images, are measured from the end of its trainin
 process that assists the run is killed, or, with Ray, the one that makes it: the seconds lost are those of the command
 beyond an undisturbed one. Rows and scores of all of them must be the same, byte for byte: exit status 1 where they are
 not. Processes are found by the locks that they hold, in /proc: on Linux alone.
+
+With torchrun one run is measured, trained before: its evaluations by one process and by two, from the note that it is
+trained to the last score, and as a command. Rows and scores must be the same.
 """
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,17 +29,20 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 TARGET = 1.7  # times as fast on two workers
 AMID = 2.0  # seconds after both are at work, when one is killed
-SUITE = """
-[all]
-dataset = "phantom"
-explainers = ["saliency"]
-evaluations = ["classification", "robustness", "insertion_deletion"]
-[all.set]
+EVALUATIONS = ["classification", "robustness", "insertion_deletion"]
+SETTINGS = """
 baseline.max_epochs = 1
 classification = {{ resamples = 100, batch = 8 }}
 robustness = {{ resamples = 100, pairs = {pairs}, batch = 4 }}
 insertion_deletion = {{ resamples = 100, images = {pairs}, batch = 4 }}
 phantom = {{ size = {size}, n_train = 64, n_validation = 64, n_test = 240 }}
+"""
+SUITE = """
+[all]
+dataset = "phantom"
+explainers = ["saliency"]
+evaluations = {evaluations}
+[all.set]{settings}
 [[runs]]
 method = "baseline"
 seeds = {seeds}
@@ -61,6 +68,10 @@ class Done:
         """Return the seconds from the end of the training to the last score."""
         (fit,) = self.runs.glob("*/fit/fit.json")
         return max(p.stat().st_mtime for p in self.runs.glob("*/evaluations/*/rows.json")) - fit.stat().st_mtime
+
+    def scoring(self) -> float:
+        """Return the seconds from the note that the run is trained already to the last line."""
+        return self.lines[-1][0] - next(at for at, line in self.lines if "trained already" in line)
 
     def files(self) -> dict[str, bytes]:
         """Return the rows and the scores of every run."""
@@ -108,9 +119,29 @@ class Bench:
         """Carry a suite out in a new folder; `beside` is called with it at the same time."""
         file, done = self.folder / f"{name}.toml", Done(self.folder / f"{name}-{jobs}")
         file.write_text(text)
+        command = ["harness", "suite", "run", str(file), "--executor", self.executor, "--jobs", str(jobs)]
+        return self._measured(f"{name}, {jobs} workers", done, command, beside)
+
+    def torchrun(self, name: str, settings: str, count: int, trained: Done | None = None) -> Done:
+        """Give one run to `count` processes of torchrun; of one that is trained, only its evaluations are made."""
+        file, done = self.folder / f"{name}.toml", Done(self.folder / f"{name}-{count}")
+        file.write_text(f"[set]{settings}")
+        if trained:
+            shutil.copytree(trained.runs, done.runs, ignore=shutil.ignore_patterns("evaluations", ".lock"))
+        command = ["torch.distributed.run", "--nproc-per-node", str(count), "-m", "harness", "run", "--config"]
+        command += [str(file), "--method=baseline", "--dataset=phantom", "--explainer=saliency"]
+        command += [f"--evaluation={name}" for name in EVALUATIONS]
+        return self._measured(f"{name}, {count} processes", done, command)
+
+    def _measured(
+        self,
+        name: str,
+        done: Done,
+        command: list[str],
+        beside: Callable[[Done, subprocess.Popen[str]], None] | None = None,
+    ) -> Done:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HARNESS_CACHE": str(self.folder / "cache")}
-        command = [sys.executable, "-m", "harness", "suite", "run", str(file), "--runs-dir", str(done.runs),
-                   "--device", "cpu", "--executor", self.executor, "--jobs", str(jobs)]  # fmt: skip
+        command = [sys.executable, "-m", *command, "--runs-dir", str(done.runs), "--device", "cpu"]
         began = time.monotonic()
         process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE,
                                    stdout=subprocess.DEVNULL, text=True)  # fmt: skip
@@ -122,25 +153,43 @@ class Bench:
         if process.wait():
             sys.exit("\n".join(line for _, line in done.lines) + f"\n{name}: ended with {process.returncode}")
         done.seconds = time.monotonic() - began
-        print(f"{name}, {jobs} workers: {done.seconds:.1f} s", file=sys.stderr, flush=True)
+        print(f"{name}: {done.seconds:.1f} s", file=sys.stderr, flush=True)
         return done
+
+
+def ranks(bench: Bench, one: str, few: str) -> None:
+    """Measure the evaluations of a run by processes of torchrun."""
+    trained = bench.torchrun("trained", few, 1)
+    alone, both = (bench.torchrun("scored", one, count, trained) for count in (1, 2))
+    print("\n| torchrun | 1 process | 2 processes | times as fast |\n|---|---|---|---|")
+    for what, a, b in (("evaluations of one run", alone.scoring(), both.scoring()),
+                       ("the whole command, trained before", alone.seconds, both.seconds)):  # fmt: skip
+        print(f"| {what} | {a:.1f} s | {b:.1f} s | {a / b:.2f} |")
+    same = alone.files() == both.files() != {}
+    print(f"\nrows and scores: {'the same' if same else 'DIFFERENT'}")
+    sys.exit(0 if same else 1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--executor", choices=("ray", "local"), default="ray")
+    parser.add_argument("--executor", choices=("ray", "local", "torchrun"), default="ray")
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--size", type=int, default=64, help="px")
     parser.add_argument("--pairs", type=int, default=4, help="images of each run that are attacked and explained")
     parser.add_argument("--long", type=int, default=10, help="times as many of the one run that is shared")
     options = parser.parse_args()
 
+    def settings(pairs: int) -> str:
+        return SETTINGS.format(pairs=pairs, size=options.size)
+
     def text(seeds: int, pairs: int) -> str:
-        return SUITE.format(seeds=list(range(seeds)), pairs=pairs, size=options.size)
+        return SUITE.format(seeds=list(range(seeds)), settings=settings(pairs), evaluations=EVALUATIONS)
 
     many, one = text(options.runs, options.pairs), text(1, options.pairs * options.long)
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(Path(temporary), options.executor)
+        if options.executor == "torchrun":
+            ranks(bench, settings(options.pairs * options.long), settings(1))
         bench.carry_out("prepared", text(1, 1), 1)
         suite = [bench.carry_out("suite", many, jobs) for jobs in (1, 2)]
         shared = [bench.carry_out("run", one, jobs) for jobs in (1, 2)]

@@ -161,7 +161,8 @@ def _execute(
     plan: Repeat, spec: RunSpec, places: dict[str, Any], reporter: Reporter
 ) -> tuple[Result, dict[str, str], tuple[str, ...]]:
     """Carry out every call; return the repeat, the stages that failed with their reasons, and notes."""
-    from harness.run import evaluate, execute, prepare_data
+    from harness.run import evaluate, execute
+    from harness.stages import prepare_data
 
     notes, failed = list(plan.notes), dict(plan.left_out)
     prepared = prepare_data(make(spec), reporter)

@@ -12,24 +12,24 @@ from typing import Any
 
 from harness import device as devices
 from harness import provenance, together
-from harness.console import Reporter, rated
-from harness.data.cache import Prepared, prepare
+from harness.attend import Assistants, assisted, attend
+from harness.console import Reporter
+from harness.data.cache import Prepared
 from harness.data.index import SPLITS
-from harness.data.roots import find_root
 from harness.device import Compute
 from harness.errors import HarnessError, NothingToScoreError, UsageError
 from harness.evaluations import gallery
-from harness.evaluations.subject import Scored, Subject
+from harness.evaluations.subject import Scored
 from harness.memory import Memory
 from harness.models.classifier import Classifier
 from harness.plan import Part, Plan, RunSpec, make, remade
 from harness.record import Result, from_run
 from harness.rows import Row
 from harness.shapes import WHOLE, need
-from harness.shards import Shards, offer, withdraw
-from harness.stages import Step, explains, fit_key, stage_key, steps
+from harness.shards import Shards
+from harness.stages import Step, fit_key, key_of_stage, prepare_data, steps, subject_of
 from harness.store import RunFolder, find_run, name_of, write_stage
-from harness.trained import Work, attend, device_name, finished, load, models_of, trained, weights_of
+from harness.trained import Work, device_name, finished, load, models_of, trained, weights_of
 
 MESSAGE = 2000  # characters of an error that run.json keeps
 
@@ -62,20 +62,6 @@ def _executed(spec: RunSpec, reporter: Reporter) -> list[Result]:
     done = _execute(plan, prepared, compute, reporter)
     together.tell(None)
     return done
-
-
-def prepare_data(plan: Plan, reporter: Reporter) -> Prepared:
-    """Return the plan's dataset from its cache, prepared first where it is missing."""
-    root = find_root(plan.data, plan.spec.dataset, plan.spec.root)
-    network = plan.network
-    with reporter.task(f"prepare {plan.spec.dataset}") as update:
-        return prepare(
-            plan.dataset_spec,
-            root,
-            plan.dataset.component.identity(),
-            progress=rated(update),
-            accept=(lambda index: network.check(len(index.classes), plan.data.channels)) if network else None,
-        )
 
 
 def _execute(
@@ -184,43 +170,19 @@ def _evaluate(work: Work, models: tuple[Classifier, ...]) -> None:
     wanted, missing = steps(work.plan, work.prepared, exact_cam=models[0].exact_cam)
     memory = Memory(note=work.reporter.note)
     keys = {step.name: key_of_stage(work, step) for step in wanted}
-    offer(work.folder, {name: key for name, key in keys.items() if not work.folder.has_stage(name, key)})
-    try:
+    todo = {s.name: keys[s.name] for s in wanted if not work.folder.has_stage(s.name, keys[s.name])}
+    with assisted(work, todo, any(s.shared for s in wanted if s.name in todo)) as assistants:
         for step in wanted:
             try:
-                _stage(work, models, step, memory)
+                _stage(work, models, step, memory, assistants)
             except NothingToScoreError as why:
                 missing[step.part.component.name] = str(why)
-    finally:
-        withdraw(work.folder)
     before = work.folder.info.get("missing_evaluations", {})
     done = {s.info["evaluation"] for s in work.folder.stages()}
     work.folder.update(missing_evaluations={k: v for k, v in {**before, **missing}.items() if k not in done})
 
 
-def key_of_stage(work: Work, step: Step) -> str:
-    """Return the key of one evaluation of a run, whose work is to be in fp32."""
-    return stage_key(work.plan, work.prepared, work.compute, work.fit_key, step)
-
-
-def subject_of(work: Work, models: tuple[Classifier, ...], part: Part, **more: Any) -> Subject:
-    """Return what an evaluation is given of a run; `more` is what becomes of its parts, memory and progress."""
-    exact = models[0].exact_cam
-    return Subject(
-        models=models,
-        task=work.plan.data.task,
-        prepared=work.prepared,
-        compute=work.compute,
-        limit=work.plan.spec.limit,
-        profile=work.plan.spec.profile,
-        attacks={n: p.made for n, p in work.plan.attacks_of(part).items()},
-        explainers={n: p.made for n, p in work.plan.explainers_of(part).items() if explains(p, exact)},
-        memory_batch=work.plan.spec.batch_size,
-        **more,
-    )
-
-
-def _stage(work: Work, models: tuple[Classifier, ...], step: Step, memory: Memory) -> None:
+def _stage(work: Work, models: tuple[Classifier, ...], step: Step, memory: Memory, assistants: Assistants) -> None:
     spec, part, explainer, name = work.plan.spec, step.part, step.explainer, step.name
     key = key_of_stage(work, step)
     shards = Shards(work.folder, name, key)
@@ -228,9 +190,12 @@ def _stage(work: Work, models: tuple[Classifier, ...], step: Step, memory: Memor
         shards.forget()  # a killed process may not have come to it
         return
     with work.reporter.task(f"{name} of {spec.method}") as update:
-        subject = subject_of(
-            work, models, part, shards=shards.all, memory=memory, progress=lambda done, of: update(done, of, "")
-        )
+
+        def progress(done: int, of: int) -> None:
+            assistants.look()
+            update(done, of, "")
+
+        subject = subject_of(work, models, part, shards=shards.all, memory=memory, progress=progress)
         began = time.monotonic()
         with devices.memory_advice(spec.batch_size or getattr(part.made, "batch", 1)):
             scored: Scored = part.made.score(subject, explainer.made if explainer else None)

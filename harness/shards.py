@@ -7,6 +7,7 @@ runs/<run_id>/evaluations/.shared.json                    the stages that are to
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,9 +144,14 @@ class Shards:
             lock.release()
 
 
-def offer(folder: RunFolder, stages: Mapping[str, str]) -> None:
-    """Say which stages of a run, name: key, are to be made: others may make parts of them."""
-    write_json(_note(folder), {"stages": dict(stages)})
+def offer(folder: RunFolder, stages: Mapping[str, str]) -> str:
+    """Say which stages of a run, name: key, are to be made: others may make parts of them. Returns this offer's mark.
+
+    No other offer has it: who is told the mark and finds it looks into the same folder, not into one called alike.
+    """
+    mark = f"{os.getpid()}-{time.time_ns()}"
+    write_json(_note(folder), {"stages": dict(stages), "mark": mark})
+    return mark
 
 
 def offered(folder: RunFolder) -> dict[str, str]:
@@ -154,6 +160,14 @@ def offered(folder: RunFolder) -> dict[str, str]:
         return read_json(_note(folder))["stages"]
     except UsageError:
         return {}
+
+
+def mark_of(folder: RunFolder) -> str:
+    """Return the mark of the offer of a run; empty where nothing is offered."""
+    try:
+        return read_json(_note(folder)).get("mark", "")
+    except UsageError:
+        return ""
 
 
 def withdraw(folder: RunFolder) -> None:

@@ -1,4 +1,4 @@
-"""What a run is made of: its fit and a step for each evaluation, with the keys that say whether the store has them."""
+"""What a run is made of: its data, its fit and a step for each evaluation, with the keys that say what is stored."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.data.cache import Prepared
+from harness.console import Reporter, rated
+from harness.data.cache import Prepared, prepare
+from harness.data.roots import find_root
 from harness.device import Compute
+from harness.evaluations.subject import Subject
 from harness.fit.loop import FIT_VERSION
+from harness.models.classifier import Classifier
 from harness.plan import Part, Plan
 from harness.plugins import Catalogue
 from harness.rows import PROTOCOL_VERSION
 from harness.store import key_of
-from harness.trained import weights_of
+from harness.trained import Work, weights_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,25 @@ class Step:
     def name(self) -> str:
         """Return what its folder's name begins with."""
         return self.part.component.name + (f"-{self.explainer.component.name}" if self.explainer else "")
+
+    @property
+    def shared(self) -> bool:
+        """Return whether other processes may make parts of it."""
+        return bool(self.part.component.options.get("parts"))
+
+
+def prepare_data(plan: Plan, reporter: Reporter) -> Prepared:
+    """Return the plan's dataset from its cache, prepared first where it is missing."""
+    root = find_root(plan.data, plan.spec.dataset, plan.spec.root)
+    network = plan.network
+    with reporter.task(f"prepare {plan.spec.dataset}") as update:
+        return prepare(
+            plan.dataset_spec,
+            root,
+            plan.dataset.component.identity(),
+            progress=rated(update),
+            accept=(lambda index: network.check(len(index.classes), plan.data.channels)) if network else None,
+        )
 
 
 def steps(plan: Plan, prepared: Prepared, *, exact_cam: bool) -> tuple[list[Step], dict[str, str]]:
@@ -103,6 +126,28 @@ def stage_key(plan: Plan, prepared: Prepared, compute: Compute, fit: str, step: 
             "profile": plan.spec.profile,
             "limit": plan.spec.limit,
         }
+    )
+
+
+def key_of_stage(work: Work, step: Step) -> str:
+    """Return the key of one evaluation of a run, whose work is to be in fp32."""
+    return stage_key(work.plan, work.prepared, work.compute, work.fit_key, step)
+
+
+def subject_of(work: Work, models: tuple[Classifier, ...], part: Part, **more: Any) -> Subject:
+    """Return what an evaluation is given of a run; `more` is what becomes of its parts, memory and progress."""
+    exact = models[0].exact_cam
+    return Subject(
+        models=models,
+        task=work.plan.data.task,
+        prepared=work.prepared,
+        compute=work.compute,
+        limit=work.plan.spec.limit,
+        profile=work.plan.spec.profile,
+        attacks={n: p.made for n, p in work.plan.attacks_of(part).items()},
+        explainers={n: p.made for n, p in work.plan.explainers_of(part).items() if explains(p, exact)},
+        memory_batch=work.plan.spec.batch_size,
+        **more,
     )
 
 

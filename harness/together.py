@@ -1,4 +1,4 @@
-"""Several processes that train one network: who they are, what they tell each other, how all end when one does.
+"""Several processes that make one run: who they are, what they tell each other, how all end when one does.
 
 `torchrun --nproc-per-node N -m harness run ...` starts N copies of one command. Process 0 leads: it alone reads and
 writes runs and prints; the others hear from it what to take part in. Nothing else in harness knows of
@@ -7,10 +7,17 @@ torch.distributed. Started without torchrun there is one process, and nothing he
 What is said goes through torchrun's store of keys, where waiting for hours is free and can be interrupted; tensors go
 through collectives: gloo on the CPU, nccl between GPUs. Whoever fails writes its message and exit status into the
 store and closes its connections, so that the others, wherever they wait, wake, find the message and end as it did.
+
+Collectives are for trainings alone, and no process enters one before all are back from what they did before. While
+evaluations are shared (attend.py) nobody is inside one, so none can time out, however long an evaluation takes. The
+connections stay, idle, since the next run of the same command trains over them: the one that starts from this run,
+another seed, another fold. An idle one has no timeout, and costs a GPU some memory. What wakes the others there is a
+thread that looks into the store (`watched`).
 """
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import ctypes
 import json
@@ -38,8 +45,10 @@ VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  
 LAUNCHED = "TORCHELASTIC_RUN_ID"  # torchrun sets it, other launchers do not
 LONGEST_STEP = timedelta(hours=2)  # that one process waits for another inside a training
 LOOK_EVERY = 0.1  # seconds between two looks into the store
+WATCH_EVERY = 0.5  # the same, of a thread beside other work
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 GRACE = 3.0  # seconds in which the others hear why one has ended
+SILENCE = 10.0  # seconds without a sign of life after which a process is waited for no more
 AGAIN = "Finished work is kept: the same command goes on where it was."
 
 
@@ -110,6 +119,11 @@ class _Group:
     world: World
     words: _Words
     told: int = 0  # messages of process 0 so far
+
+    @property
+    def others(self) -> range:
+        """Return the ranks of all processes but process 0."""
+        return range(1, self.world.size)
 
 
 _groups: list[_Group] = []  # none, or the one that this process is in
@@ -198,8 +212,13 @@ def _close() -> None:
 
 
 def _stopped(*_: object) -> None:
-    """Answer SIGTERM, which torchrun sends to the others when one process has ended, and when it is stopped itself."""
+    """Answer SIGTERM, which torchrun sends to the others when one process has ended, and when it is stopped itself.
+
+    `watched` sends it where another process has said why it ends, or the store is gone, with process 0.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is left to finish
+    if LAUNCHED not in os.environ and _groups[0].words.gone:
+        raise _why("process 0 is gone.")
     raise _why("torchrun stopped this process: another one was killed, or torchrun itself was stopped.")
 
 
@@ -252,16 +271,36 @@ def _why(seen: str) -> BaseException:
     return error
 
 
-def tell(message: dict[str, Any] | None) -> None:
-    """Tell the other processes what comes next, as process 0; None: that nothing does. Alone it tells nobody."""
+def tell(message: dict[str, Any] | None, *, wait: bool = False) -> None:
+    """Tell the other processes what comes next, as process 0; None: that nothing does. Alone it tells nobody.
+
+    With `wait`, as with None, it returns when they have heard it, and so are done with what they were told before.
+    """
     if not _groups:
         return
     group = _groups[0]
     group.told += 1
     group.words.put(f"told/{group.told}", message)
-    if message is None:  # the store may end with this process
-        for rank in range(1, group.world.size):
-            group.words.awaited(f"heard/{group.told}/{rank}")
+    if wait or message is None:  # the store may end with this process
+        _await_all(group)
+
+
+def _await_all(group: _Group) -> None:
+    """Wait until the others have heard the last message; for one that is silent, killed perhaps, SILENCE seconds."""
+    words, signs = group.words, dict.fromkeys(group.others, None)
+    since = dict.fromkeys(group.others, time.monotonic())
+    while since and not words.gone:
+        for rank in list(since):
+            if words.has(f"heard/{group.told}/{rank}"):
+                del since[rank]
+            elif words.has(f"alive/{rank}") and (sign := words.get(f"alive/{rank}")) != signs[rank]:
+                signs[rank], since[rank] = sign, time.monotonic()
+            elif time.monotonic() - since[rank] > SILENCE:
+                del since[rank]
+        if since and _ended():
+            raise _why("another process is gone.")
+        if since:
+            time.sleep(LOOK_EVERY)
 
 
 def hear() -> dict[str, Any] | None:
@@ -274,9 +313,67 @@ def hear() -> dict[str, Any] | None:
             raise _why("process 0 is gone.")
         time.sleep(LOOK_EVERY)
     message = words.get(key)
-    if message is None:
-        words.put(f"heard/{group.told}/{group.world.rank}", True)
+    words.put(f"heard/{group.told}/{group.world.rank}", True)
     return message
+
+
+def others() -> int:
+    """Return how many other processes hear what this one tells."""
+    return len(_groups[0].others) if _groups else 0
+
+
+def more() -> bool:
+    """Return whether process 0 has told something that this process has not heard yet."""
+    group = _groups[0]
+    return group.words.has(f"told/{group.told + 1}")
+
+
+def answer(text: str) -> None:
+    """Answer what process 0 has told last, as another process."""
+    group = _groups[0]
+    group.words.put(f"answer/{group.told}/{group.world.rank}", text)
+
+
+def answers() -> dict[int, str]:
+    """Return, as process 0, who has answered what was told last, and what."""
+    if not _groups:
+        return {}
+    group = _groups[0]
+    keys = {rank: f"answer/{group.told}/{rank}" for rank in group.others}
+    return {rank: group.words.get(key) or "" for rank, key in keys.items() if group.words.has(key)}
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """End this process, wherever it is inside, when another one has failed or the store is gone: it waits for nobody.
+
+    A process that was killed has said nothing, and is no reason to end; torchrun ends the others then.
+    """
+    if not _groups:
+        yield
+        return
+    over = threading.Event()
+    watch = threading.Thread(target=_watch, args=(_groups[0], over), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watch.join()
+
+
+def _watch(group: _Group, over: threading.Event) -> None:
+    """Look into the store until it is over, and show that this process lives, whatever its main thread is at."""
+    looks, words = 0, group.words
+    while not over.wait(WATCH_EVERY):
+        looks += 1
+        if words.has("ended") or words.gone:
+            if group.world.leads:
+                words.put("closed", 0)  # it will speak, as soon as its main thread comes to it
+            _thread.interrupt_main(signal.SIGTERM)  # where it is not ended already: `_stopped`
+            return
+        if not group.world.leads:
+            words.put(f"alive/{group.world.rank}", looks)
 
 
 def _gone(error: RuntimeError) -> BaseException:

@@ -1,6 +1,6 @@
 """The trained models of a run: reused, loaded from a file, or trained now. One, or one for each fold of its split.
 
-Of several processes the leading one does all of it, and calls the others for each training.
+Of several processes the leading one does all of it, and calls the others for each training (attend.py).
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def device_name(compute: Compute) -> str:
 def _train(work: Work, model: Classifier, fold: int) -> dict[str, Any]:
     plan, prepared, spec = work.plan, work.prepared, work.plan.spec
     if together.world().leads:
-        together.tell({"train": _depth(plan), "fold": fold, "run": work.folder.run_id})
+        together.tell({"train": depth(plan), "fold": fold, "run": work.folder.run_id}, wait=True)
     index, task = prepared.index, plan.data.task
     ids = index.samples["id"].to_numpy(str)
     parts = {s: feed(prepared, index.of_split(s, fold), task, work.compute) for s in ("train", "validation")}
@@ -223,21 +223,11 @@ def _train(work: Work, model: Classifier, fold: int) -> dict[str, Any]:
     return summary
 
 
-def _depth(plan: Plan) -> int:
+def take_part(work: Work, fold: int) -> None:
+    """Take part in the training of one fold that process 0 leads, as another one: nothing is read or written."""
+    _train(work, _build(work, fold), fold)
+
+
+def depth(plan: Plan) -> int:
     """Return how many runs a plan's run starts from, one after the other."""
-    return _depth(plan.before) + 1 if plan.before else 0
-
-
-def attend(plan: Plan, prepared: Prepared, compute: Compute) -> None:
-    """Take part in what process 0 tells of a plan's run and of those before it, until it tells that all is done.
-
-    What the others could do beside trainings (evaluations, say) is told here as well.
-    """
-    plans = [plan]
-    while plans[0].before:
-        plans.insert(0, plans[0].before)
-    while (told := together.hear()) is not None:
-        mine = plans[told["train"]]
-        folder = RunFolder(mine.spec.runs_dir / told["run"])  # named, neither read nor written
-        work = Work(mine, prepared, compute, folder, "", Reporter(quiet=True))
-        _train(work, _build(work, told["fold"]), told["fold"])
+    return depth(plan.before) + 1 if plan.before else 0

@@ -11,6 +11,8 @@ from harness.api import Explanation, explainer
 
 def assistant():
     """Return whether this process assists a run."""
+    if os.environ.get("RANK", "0") != "0":
+        return True
     named = multiprocessing.current_process().name, Path("/proc/self/cmdline").read_text()
     return any(word in text for word in ("aside", "assist") for text in named)
 
