@@ -80,9 +80,12 @@ class HalfHuberReLU(nn.Module):
 
 
 def with_half_huber(model: nn.Module, d: float = WIDTH) -> nn.Module:
-    """Replace every ReLU module below `model` by a half-Huber ReLU, in place, and return the model."""
+    """Replace every ReLU module below `model` by a half-Huber ReLU, in place, and return the model.
+
+    ReLUs that a network calls as functions stay: `relus_called` counts them.
+    """
     for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # one module under two names is there twice
             if isinstance(child, nn.ReLU):
                 setattr(parent, name, HalfHuberReLU(d))
     return model

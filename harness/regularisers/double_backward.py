@@ -44,7 +44,11 @@ def double_backward() -> Iterator[None]:
 
 
 def input_gradient(outputs: Tensor, x: Tensor) -> Tensor:
-    """Return d sum(outputs) / d x as a function of the weights; theirs are not found on the way."""
+    """Return d sum(outputs) / d x as a function of the weights.
+
+    Gradients of a convolution's weights are not found on the way, unless a network makes them of its images or, among
+    several processes, gathers them (harness/fit/shared.py).
+    """
     _of_images[0] = True
     try:
         (gradient,) = torch.autograd.grad(outputs.sum(), x, create_graph=True)
@@ -68,12 +72,13 @@ def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: A
             dilation: Any = 1, groups: int = 1) -> Any:  # fmt: skip
     if input.ndim != 4 or isinstance(padding, str):
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    fixed = (weight.is_leaf, bias is None or bias.is_leaf)  # do not depend on the images
     kind = input.device.type
     if torch.is_autocast_enabled(kind) and input.dtype != torch.float64:  # which it does inside the operation
         dtype = torch.get_autocast_dtype(kind)
         input, weight = input.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    return _Convolution.apply(input, weight, bias, (_pair(stride), _pair(padding), _pair(dilation), groups))
+    return _Convolution.apply(input, weight, bias, (_pair(stride), _pair(padding), _pair(dilation), groups), fixed)
 
 
 def _pair(size: int | Sequence[int]) -> list[int]:
@@ -95,17 +100,18 @@ def _gradients(g: Tensor, x: Tensor, weight: Tensor, sizes: Sizes, wanted: list[
 
 class _Convolution(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes) -> Tensor:
-        ctx.sizes, ctx.biased = sizes, bias is not None
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes,
+                fixed: tuple[bool, bool]) -> Tensor:  # fmt: skip
+        ctx.sizes, ctx.fixed = sizes, fixed
         ctx.save_for_backward(x, weight)
         return _convolved(x, weight, bias, sizes)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
-        need_x, need_weight, need_bias, _ = ctx.needs_input_grad
-        wanted = [need_x, need_weight and not _of_images[0], need_bias and not _of_images[0]]
-        return *_ConvolutionGradients.apply(gradients[0], x, weight, ctx.sizes, wanted), None  # pyright: ignore
+        needed, of_images = ctx.needs_input_grad[:3], _of_images[0]
+        wanted = [n and not (of_images and f) for n, f in zip(needed, (False, *ctx.fixed), strict=True)]
+        return *_ConvolutionGradients.apply(gradients[0], x, weight, ctx.sizes, wanted), None, None  # pyright: ignore
 
 
 class _ConvolutionGradients(Function):

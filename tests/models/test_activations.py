@@ -55,6 +55,13 @@ def test_no_relu_is_left_in_a_converted_model(build):
     assert not [m for m in model.modules() if isinstance(m, nn.ReLU)]
 
 
+def test_a_relu_under_two_names_is_replaced_under_both():
+    relu = nn.ReLU()
+    model = with_half_huber(nn.Sequential(nn.Conv2d(1, 2, 3), relu, nn.Conv2d(2, 2, 3), relu))
+    assert [type(m).__name__ for m in model] == ["Conv2d", "HalfHuberReLU", "Conv2d", "HalfHuberReLU"]
+    assert relus_called(model, torch.rand(1, 1, 8, 8)) == 0
+
+
 def test_functional_relus_are_seen():
     class Hidden(nn.Module):
         def forward(self, x):

@@ -117,6 +117,25 @@ def test_a_networks_step_is_that_of_torch(name):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-11 * largest)
 
 
+class Conditional(nn.Module):
+    """A convolution whose kernels and biases are made of the images (Yang 2019, arXiv:1904.04971)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Linear(3, 3 * 3 * 9), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = x.mean((0, 2, 3))
+        return F.conv2d(x, self.weight(seen).view(3, 3, 3, 3), self.bias(seen), padding=1).pow(2).mean((2, 3))
+
+
+def test_kernels_that_are_made_of_the_images():
+    model, x = Conditional().double(), torch.rand(4, 3, 6, 6, dtype=torch.float64)
+    mine, torchs = penalised(model, x, True), penalised(model, x, False)
+    for a, b in zip(mine[1], torchs[1], strict=True):
+        assert torch.allclose(a, b, rtol=1e-9)
+
+
 def test_frozen_weights_and_images_without_a_gradient():
     conv = nn.Conv2d(3, 4, 3).double().requires_grad_(False)
     x = drawn(2, 3, 5, 5)
