@@ -1,6 +1,9 @@
 """Fixtures that several folders share: one thread, a private cache, tiny prepared phantoms and runs."""
 
+import ast
+import functools
 import os
+import types
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threaded processes on two cores are 10-30 times slower
 
@@ -27,6 +30,21 @@ def _private_places(tmp_path_factory: pytest.TempPathFactory):
     torch.set_num_threads(1)
     yield
     places.undo()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _parsed_once():
+    """The catalogue and the pages only read syntax trees: the same text is parsed once for all tests, not thousands of
+    times (117 files for each catalogue)."""
+    from harness import plugins
+    from harness.report import registered
+
+    remembering = types.SimpleNamespace(**vars(ast))
+    remembering.parse = functools.lru_cache(None)(ast.parse)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (plugins, registered):
+            patch.setattr(module, "ast", remembering)
+        yield
 
 
 @pytest.fixture(autouse=True)
