@@ -17,6 +17,17 @@ from filelock import FileLock
 from support import TINY
 
 
+def pytest_configure() -> None:
+    """The catalogue and the pages only read syntax trees: the same text is parsed once for all tests, not thousands of
+    times (117 files for each catalogue)."""
+    from harness import plugins
+    from harness.report import registered
+
+    remembering = types.SimpleNamespace(**vars(ast))
+    remembering.parse = functools.lru_cache(None)(ast.parse)
+    plugins.ast = registered.ast = remembering  # pyright: ignore
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: a worker that takes one up last would keep the others waiting."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
@@ -34,21 +45,6 @@ def _private_places(tmp_path_factory: pytest.TempPathFactory):
     torch.set_num_threads(1)
     yield
     places.undo()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _parsed_once():
-    """The catalogue and the pages only read syntax trees: the same text is parsed once for all tests, not thousands of
-    times (117 files for each catalogue)."""
-    from harness import plugins
-    from harness.report import registered
-
-    remembering = types.SimpleNamespace(**vars(ast))
-    remembering.parse = functools.lru_cache(None)(ast.parse)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (plugins, registered):
-            patch.setattr(module, "ast", remembering)
-        yield
 
 
 @pytest.fixture(autouse=True)
