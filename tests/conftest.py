@@ -4,6 +4,7 @@ import ast
 import functools
 import os
 import shutil
+import signal
 import tempfile
 import types
 
@@ -18,8 +19,14 @@ from support import TINY
 
 
 def pytest_configure() -> None:
-    """The catalogue and the pages only read syntax trees: the same text is parsed once for all tests, not thousands of
-    times (117 files for each catalogue)."""
+    """Ctrl-C reaches the processes of tests, wherever they were started; and what is parsed is so once.
+
+    A shell starts what it puts into the background with SIGINT ignored, and so would be every process of a test.
+    The catalogue and the pages only read syntax trees: the same text is parsed once for all tests, not thousands of
+    times (117 files for each catalogue).
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     from harness import plugins
     from harness.report import registered
 
