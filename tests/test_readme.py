@@ -57,7 +57,8 @@ def test_the_dataset(harness, blocks, tmp_path):
     for name in table["file"]:
         Image.fromarray(rng.integers(0, 256, (40, 40), np.uint8)).save(folder / "images" / name)
     code, out, err = harness("run", "--plugin", blocks["mine.py"], "--method", "baseline", "--dataset", "mine", "--root",
-                             tmp_path, "--set", "mine.size=32", "--set", "max_epochs=1", "--runs-dir", tmp_path / "runs",
+                             tmp_path, "--set", "mine.size=32", "--set", "max_epochs=1",
+                             "--set", "insertion_deletion.images=4", "--runs-dir", tmp_path / "runs",
                              "--device", "cpu")  # fmt: skip
     assert code == 0, err
     assert "localisation: the dataset has no boxes" in out
