@@ -1,19 +1,45 @@
 """Fixtures that several folders share: one thread, a private cache, tiny prepared phantoms and runs."""
 
+import ast
+import functools
 import os
+import shutil
+import signal
+import tempfile
+import types
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threaded processes on two cores are 10-30 times slower
 
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from support import TINY
 
 
+def pytest_configure() -> None:
+    """Ctrl-C reaches the processes of tests, wherever they were started; and what is parsed is so once.
+
+    A shell starts what it puts into the background with SIGINT ignored, and so would be every process of a test.
+    The catalogue and the pages only read syntax trees: the same text is parsed once for all tests, not thousands of
+    times (117 files for each catalogue).
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    from harness import plugins
+    from harness.report import registered
+
+    remembering = types.SimpleNamespace(**vars(ast))
+    remembering.parse = functools.lru_cache(None)(ast.parse)
+    plugins.ast = registered.ast = remembering  # pyright: ignore
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: a worker that takes one up last would keep the others waiting."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with the most slow tests come first: a worker that takes one up last would keep the others waiting."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -54,13 +80,43 @@ def harness(capsys) -> Callable[..., tuple[int, str, str]]:
 
 
 @pytest.fixture(scope="session")
-def tiny_runs(tmp_path_factory: pytest.TempPathFactory):
-    """Baseline and robust_fgsm on a tiny phantom, finished: (runs folder, results)."""
-    from harness.console import Reporter
-    from harness.plan import RunSpec
-    from harness.run import execute
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Have a folder filled by one of xdist's workers for all of them: once(name, fill). It is for reading only."""
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
 
-    runs_dir = tmp_path_factory.mktemp("runs")
-    sets = (*TINY, "baseline.max_epochs=1")
-    spec = RunSpec(method="robust_fgsm", dataset="phantom", sets=sets, device="cpu", runs_dir=runs_dir)
-    return runs_dir, execute(spec, Reporter(quiet=True))
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = place / f"once-{name}"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                unfinished = Path(tempfile.mkdtemp(dir=place))
+                fill(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def _tiny_runs(once):
+    def fill(runs_dir: Path) -> None:
+        from harness.console import Reporter
+        from harness.plan import RunSpec
+        from harness.run import execute
+
+        sets = (*TINY, "baseline.max_epochs=1")
+        execute(RunSpec(method="robust_fgsm", dataset="phantom", sets=sets, device="cpu", runs_dir=runs_dir),
+                Reporter(quiet=True))  # fmt: skip
+
+    return once("tiny-runs", fill)
+
+
+@pytest.fixture(scope="module")
+def tiny_runs(_tiny_runs, tmp_path_factory: pytest.TempPathFactory):
+    """Baseline and robust_fgsm on a tiny phantom, finished: (runs folder, results). A copy for each file of tests."""
+    from harness.record import from_run
+    from harness.store import RunFolder
+
+    runs_dir = tmp_path_factory.mktemp("copied") / "runs"
+    shutil.copytree(_tiny_runs, runs_dir)
+    return runs_dir, [from_run(RunFolder(p)) for p in sorted(runs_dir.iterdir()) if (p / "run.json").exists()]

@@ -5,6 +5,7 @@ Each trains every case on tiny data and keeps what came of it in PLACE/RANK.pt.
 
 import copy
 import dataclasses
+import functools
 import os
 import socket
 import subprocess
@@ -29,7 +30,7 @@ from harness.errors import UsageError
 from harness.fit import loop
 from harness.fit.shared import shared
 from harness.models.classifier import Classifier, GlobalAverageLinear, Normalise
-from harness.plugins import catalogue
+from harness.plugins import Catalogue, catalogue
 from harness.recipe import Supervised
 from harness.tasks import MultiClass, MultiLabel
 
@@ -45,9 +46,15 @@ MORE: dict[str, list[dict[str, Any]]] = {  # settings that a method's defaults d
 }
 
 
+@functools.cache
+def found() -> Catalogue:
+    """Return what can be named: reading it takes longer than a training here."""
+    return catalogue()
+
+
 def cases() -> list[tuple[str, dict[str, Any], str]]:
     """Return (method, settings, task) of every training."""
-    names = [c.name for c in catalogue().of("method")]
+    names = [c.name for c in found().of("method")]
     return [(name, changed, task) for name in names for changed in ({}, *MORE.get(name, [])) for task in TASKS]
 
 
@@ -104,7 +111,7 @@ def fit(method: Supervised, task: Any, folder: Path, model: nn.Module | None = N
 
 
 def recipe(name: str, changed: dict[str, Any]) -> Supervised:
-    return build(catalogue().load("method", name), name, ("test", {**SHORT, **changed}))[0]
+    return build(found().load("method", name), name, ("test", {**SHORT, **changed}))[0]
 
 
 def of_all(place: Path, which: Callable[[Any], bool]) -> dict[str, Any]:

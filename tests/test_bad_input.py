@@ -3,6 +3,7 @@
 Everything here goes through the command line, as a person would.
 """
 
+import os
 import pickle
 import shutil
 import signal
@@ -258,29 +259,53 @@ def test_sigterm_is_like_ctrl_c(harness, tmp_path, monkeypatch):
     assert [r.info["status"] for r in runs(tmp_path)] == ["interrupted"]
 
 
+HELD = '''
+import os, time
+from dataclasses import dataclass
+from pathlib import Path
+from harness.api import Supervised, method
+
+@method("held", source="test")
+@dataclass(frozen=True, kw_only=True)
+class Held(Supervised):
+    """Waits after its first epoch, where it is told to."""
+
+    def loss(self, model, batch, task):
+        while "HELD" in os.environ and next(Path(os.environ["HELD"]).glob("*/fit/resume.pt"), None):
+            time.sleep(0.02)
+        return super().loss(model, batch, task)
+'''
+
+
 @pytest.mark.slow
 def test_ctrl_c_and_go_on(tmp_path):
     """A real process, a real signal: exit 130, resumable, and the weights are those of an undisturbed run."""
+    (tmp_path / "held.py").write_text(HELD)
     sets = ["--set", "phantom.size=32", "--set", "n_train=160", "--set", "n_validation=40", "--set", "n_test=240",
-            "--set", "max_epochs=20", "--set", "patience=20", "--evaluation", "classification", "--set", "resamples=50"]  # fmt: skip
-    command = [sys.executable, "-m", "harness", "run", "--method", "baseline", "--dataset", "phantom", *sets]
-    stopped = subprocess.Popen([*command, "--runs-dir", str(tmp_path / "a")], stderr=subprocess.PIPE, text=True)
-    state = None
-    for _ in range(1200):
-        state = next(iter((tmp_path / "a").glob("*/fit/resume.pt")), None)
-        if state or stopped.poll() is not None:
-            break
+            "--set", "max_epochs=4", "--set", "patience=4", "--evaluation", "classification", "--set", "resamples=50"]  # fmt: skip
+    command = [sys.executable, "-m", "harness", "run", "--plugin", str(tmp_path / "held.py"), "--method", "held",
+               "--dataset", "phantom", *sets]  # fmt: skip
+    stopped = subprocess.Popen([*command, "--runs-dir", str(tmp_path / "a")], stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "HELD": str(tmp_path / "a")})  # fmt: skip
+    began = time.monotonic()
+    while not next(iter((tmp_path / "a").glob("*/fit/resume.pt")), None):
+        assert stopped.poll() is None, stopped.communicate()
+        assert time.monotonic() - began < 300
         time.sleep(0.05)
-    assert state, "no epoch was finished in a minute"
     stopped.send_signal(signal.SIGINT)
-    _, err = stopped.communicate(timeout=60)
+    _, err = stopped.communicate(timeout=120)
     assert stopped.returncode == 130, err
     assert "the same command goes on" in err
     assert "Traceback" not in err
     (folder,) = runs(tmp_path / "a")
     assert folder.info["status"] == "interrupted"
-    for place in ("a", "b"):
-        subprocess.run([*command, "--runs-dir", str(tmp_path / place)], check=True, capture_output=True)
+    going_on, undisturbed = (
+        subprocess.Popen([*command, "--runs-dir", str(tmp_path / place)], stderr=subprocess.PIPE, text=True)
+        for place in ("a", "b")
+    )
+    for process in (going_on, undisturbed):
+        _, err = process.communicate()
+        assert process.returncode == 0, err
     (a,), (b,) = runs(tmp_path / "a"), runs(tmp_path / "b")
     assert a.info["fit"]["weights_sha256"] == b.info["fit"]["weights_sha256"]
     assert RunFolder(a.folder).info["status"] == "complete"

@@ -33,7 +33,7 @@ def done(tmp_path_factory):
     """Baseline and robust_fgsm over five folds of a tiny ChestX-ray14: (root, runs folder, results)."""
     place = tmp_path_factory.mktemp("crossfit")
     root = examples.chestxray14(place)
-    sets = (*TINY, "baseline.max_epochs=1", "robust_fgsm.learning_rate=0")
+    sets = (*TINY, "baseline.max_epochs=1", "robust_fgsm.learning_rate=0", "insertion_deletion.images=5")
     found = execute(spec(root, place / "runs", method="robust_fgsm", sets=sets, explainers=("cam",)), QUIET)
     return root, place / "runs", found
 

@@ -1,6 +1,7 @@
 """The arrows of the design: a module imports only from its own band downwards, and plug-ins only from harness.api."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,8 +101,20 @@ def modules() -> list[Path]:
     return sorted(p for p in PACKAGE.rglob("*.py") if "plugin_files" not in p.parts)
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def names_of(*kinds: str) -> frozenset[str]:
+    """Return the names of all components of these kinds: reading them takes longer than any test here."""
+    found = catalogue()
+    return frozenset(c.name for kind in kinds for c in found.of(kind))
+
+
 def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     nodes = tree.body if top_only else list(ast.walk(tree))
     typing_only = {
         id(inner)
@@ -157,9 +170,8 @@ def test_plugin_files_import_harness_api_alone(path: Path):
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_special_case_for_a_method_or_a_dataset(path: Path):
-    names = {c.name for kind in ("method", "dataset") for c in catalogue().of(kind)}
-    names -= WEIGHTS if part_of(path) == "models" else set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    names = names_of("method", "dataset") - (WEIGHTS if part_of(path) == "models" else set())
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Compare):
             constants = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
             assert not constants & names, f"{path}, line {node.lineno}"

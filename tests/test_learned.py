@@ -12,9 +12,9 @@ QUIET = Reporter(quiet=True)
 SMALL = (
     "phantom.size=64",
     "n_train=1000",
-    "n_validation=100",
-    "n_test=600",
-    "max_epochs=4",
+    "n_validation=50",
+    "n_test=400",
+    "max_epochs=3",
     "localisation.resamples=200",
 )
 
@@ -49,7 +49,7 @@ def one(rows: list[Row], **match) -> Row:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     spec = RunSpec(method="baseline", dataset="phantom", sets=SMALL, device="cpu", explainers=("cam",),
-                   runs_dir=tmp_path_factory.mktemp("learned"))  # fmt: skip
+                   evaluations=("classification", "localisation"), runs_dir=tmp_path_factory.mktemp("learned"))  # fmt: skip
     (result,) = execute(spec, QUIET)
     return result
 

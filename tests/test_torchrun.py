@@ -134,11 +134,21 @@ def test_two_processes_make_the_run_of_one(reference, plugins, tmp_path):
     assert "trained already, reused" in err
 
 
+SLOW = ("max_epochs=4", "how=slow")
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory, plugins):
+    """Return the runs folder of a training that was left alone."""
+    runs = tmp_path_factory.mktemp("left")
+    assert alone(words(plugins, runs, "troubled", *SLOW))[0] == 0
+    return runs
+
+
 @pytest.mark.parametrize(("first", "then"), [(2, 3), (2, 1), (1, 2)])
-def test_a_killed_training_goes_on_with_another_number_of_processes(plugins, tmp_path, first, then):
+def test_a_killed_training_goes_on_with_another_number_of_processes(plugins, left, tmp_path, first, then):
     """Stopped after its second epoch and given again, it comes to the weights of one that was left alone."""
-    sets = ("max_epochs=4", "how=slow")
-    command = words(plugins, tmp_path / "killed", "troubled", *sets)
+    command = words(plugins, tmp_path / "killed", "troubled", *SLOW)
     launched = torchrun(first, command, start_new_session=True) if first > 1 else subprocess.Popen(
         [sys.executable, "-m", "harness", *command], stdout=-1, stderr=-1, text=True, cwd=REPOSITORY,
         start_new_session=True,
@@ -155,8 +165,7 @@ def test_a_killed_training_goes_on_with_another_number_of_processes(plugins, tmp
     assert torch.load(state, weights_only=True)["position"]["epoch"] < 4, "it was killed in time"
     status, _, err = said(torchrun(then, command)) if then > 1 else alone(command)
     assert status == 0, err
-    assert alone(words(plugins, tmp_path / "left", "troubled", *sets))[0] == 0
-    assert apart(tmp_path / "left", tmp_path / "killed", "troubled") < 1e-5
+    assert apart(left, tmp_path / "killed", "troubled") < 1e-5
     assert info(tmp_path / "killed", "troubled")["fit"]["processes"] == then
 
 

@@ -30,6 +30,7 @@ def test_every_link_of_every_page_works(single, site, watched):
     start = out.as_uri()
     page = watched.open(start)
     todo, seen, unread = [start], set(), []
+    ids, places = {}, set()  # of each page; (page, id) of links to a place in one
     while todo:
         address = todo.pop()
         if address in seen:
@@ -44,13 +45,15 @@ def test_every_link_of_every_page_works(single, site, watched):
             "&#34;", '"').replace("&gt;", ">"), address  # fmt: skip
         unread += page.evaluate("""() => [...document.querySelectorAll('img')].filter(i => i.src.startsWith('file:')
             || (i.complete && !i.naturalWidth && i.loading !== 'lazy')).map(i => i.src.slice(0, 200))""")
-        place = address.partition("#")[2]
-        if place and "=" not in place:
-            assert page.evaluate("id => !!document.getElementById(id)", place), address
+        ids[address.partition("#")[0]] = set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
         for link in page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)"):
             assert link.startswith(start), (link, address)
-            if link.partition("#")[0] not in {s.partition("#")[0] for s in seen} or "#" in link:
-                todo.append(link)
+            target, _, place = link.partition("#")
+            if place and "=" not in place:
+                places.add((target, place))
+            todo.append(link if "=" in place else target)
+    assert len(places) > 20
+    assert [(target, place) for target, place in places if place not in ids[target]] == []
     names = {s.partition("?")[2].partition("#")[0] for s in seen if "?" in s}
     assert names == {p.relative_to(site.index.parent).as_posix() for p in site.index.parent.rglob("*.html")}
     assert unread == []
