@@ -10,6 +10,7 @@ Hugging Face's.
 """
 
 import ast
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -149,12 +150,18 @@ def _python_files(path: Path) -> list[Path]:
     return [path]
 
 
-def _scan(path: Path, module: str | None) -> Iterator[Component]:
+def _scan(path: Path, module: str | None) -> tuple[Component, ...]:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        return _written(path.read_text(encoding="utf-8"), path, module)
     except (SyntaxError, UnicodeDecodeError) as error:
         raise UsageError(f"plug-in {path} is not valid Python: {error}. Mend the file, or leave it out.") from None
-    for node in tree.body:
+
+
+@functools.lru_cache(maxsize=1024)
+def _written(text: str, path: Path, module: str | None) -> tuple[Component, ...]:
+    """Return the components of a file, once for each text: a run asks for the catalogue several times."""
+    found = []
+    for node in ast.parse(text, filename=str(path)).body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
         for call in node.decorator_list:
@@ -173,18 +180,21 @@ def _scan(path: Path, module: str | None) -> Iterator[Component]:
                     f"they are read without importing the file. Write them out."
                 ) from None
             summary = (ast.get_docstring(node) or "").partition("\n")[0]
-            yield Component(
-                kind=kind,
-                name=name,
-                summary=summary,
-                source=options.pop("source", ""),
-                version=options.pop("version", 1),
-                file=path,
-                object_name=node.name,
-                line=node.lineno,
-                module=module,
-                options=options,
+            found.append(
+                Component(
+                    kind=kind,
+                    name=name,
+                    summary=summary,
+                    source=options.pop("source", ""),
+                    version=options.pop("version", 1),
+                    file=path,
+                    object_name=node.name,
+                    line=node.lineno,
+                    module=module,
+                    options=options,
+                )
             )
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,9 @@
 """Fixtures that several folders share: one thread, a private cache, tiny prepared phantoms and runs."""
 
-import ast
-import functools
 import os
 import shutil
 import signal
 import tempfile
-import types
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threaded processes on two cores are 10-30 times slower
 
@@ -20,20 +17,12 @@ from support import TINY
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches the processes of tests, wherever they were started; and what is parsed is so once.
+    """Let Ctrl-C reach the processes of tests, wherever they were started.
 
     A shell starts what it puts into the background with SIGINT ignored, and so would be every process of a test.
-    The catalogue and the pages only read syntax trees: the same text is parsed once for all tests, not thousands of
-    times (117 files for each catalogue).
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    from harness import plugins
-    from harness.report import registered
-
-    remembering = types.SimpleNamespace(**vars(ast))
-    remembering.parse = functools.lru_cache(None)(ast.parse)
-    plugins.ast = registered.ast = remembering  # pyright: ignore
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

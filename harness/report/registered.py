@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,12 @@ def _class(component: Component) -> tuple[ast.ClassDef | None, ast.Module]:
 
 
 def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    return _tree(path.read_text(encoding="utf-8"))
+
+
+@functools.lru_cache(maxsize=1024)
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
