@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import UsageError
 from harness.reading import read_json
-from harness.store import RunFolder, write_bytes, write_json, writing
+from harness.store import RunFolder, locking, write_bytes, write_json, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +134,8 @@ class Shards:
         """Say whether the part is this process's to make. The system releases the claim of one that is killed."""
         lock = FileLock(self.place / f"{shard.name}.lock")
         try:
-            lock.acquire(timeout=0)
+            with locking(self.place):
+                lock.acquire(timeout=0)
         except Timeout:
             yield False
             return

@@ -12,6 +12,7 @@ import pytest
 from harness import store
 from harness.errors import UsageError
 from harness.rows import Row
+from harness.shards import Shard, Shards
 from harness.store import RunFolder, find_run, key_of, read_json, runs, write_bytes, write_json, write_stage
 
 ROW = Row(
@@ -97,6 +98,24 @@ def test_a_file_in_the_way(tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(UsageError, match="a file is in the way"), RunFolder(tmp_path / "runs" / "a").lock():
         pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP])
+@pytest.mark.parametrize("part", [False, True])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, code, part):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    folder = RunFolder(tmp_path / "a")
+    with pytest.raises(UsageError, match=r"expected a file system with locks.*--runs-dir") as raised:
+        if part:
+            Shards(folder, "robustness", "abc").make(Shard("0", 1, lambda: pytest.fail("made without a claim")))
+        else:
+            with folder.lock():
+                pytest.fail("taken without a lock")
+    assert str(tmp_path / "a") in str(raised.value)
+    assert os.strerror(code) in str(raised.value)
 
 
 HOLD = """
