@@ -106,6 +106,9 @@ class Shards:
             buffer = io.BytesIO()
             made.to_parquet(buffer, index=False)
             write_bytes(path, buffer.getvalue())
+            if self.finished:  # meanwhile, by one that has lost patience: the part has put the folder back
+                self.forget()
+                return True
         self.own.add(shard.name)
         return True
 
