@@ -108,18 +108,17 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, code, part):
 
     monkeypatch.setattr("fcntl.flock", refuse)
     folder = RunFolder(tmp_path / "a")
+    shard = Shard("0", 1, lambda: pytest.fail("made without a claim"))
+    take = (lambda: Shards(folder, "robustness", "abc").make(shard)) if part else folder.lock().__enter__
     with pytest.raises(UsageError, match=r"expected a file system with locks.*--runs-dir") as raised:
-        if part:
-            Shards(folder, "robustness", "abc").make(Shard("0", 1, lambda: pytest.fail("made without a claim")))
-        else:
-            with folder.lock():
-                pytest.fail("taken without a lock")
+        take()
     assert str(tmp_path / "a") in str(raised.value)
     assert os.strerror(code) in str(raised.value)
 
 
 HOLD = """
 import sys, time
+from functools import partial
 from pathlib import Path
 from harness.store import RunFolder
 with RunFolder(Path(sys.argv[1])).lock():
