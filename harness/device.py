@@ -96,7 +96,13 @@ def keep_allocations() -> bool:
         return False
 
 
-NO_ROOM = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+NO_ROOM = (  # how torch says it where it is no OutOfMemoryError: the host, the driver, libraries that find no room
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # no room for the workspace that it begins with
+)
 
 
 def ran_out(error: BaseException) -> bool:

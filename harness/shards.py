@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import UsageError
 from harness.reading import read_json
-from harness.store import RunFolder, write_bytes, write_json, writing
+from harness.store import RunFolder, locking, write_bytes, write_json, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,6 +106,9 @@ class Shards:
             buffer = io.BytesIO()
             made.to_parquet(buffer, index=False)
             write_bytes(path, buffer.getvalue())
+            if self.finished:  # meanwhile, by one that has lost patience: the part has put the folder back
+                self.forget()
+                return True
         self.own.add(shard.name)
         return True
 
@@ -134,7 +137,8 @@ class Shards:
         """Say whether the part is this process's to make. The system releases the claim of one that is killed."""
         lock = FileLock(self.place / f"{shard.name}.lock")
         try:
-            lock.acquire(timeout=0)
+            with locking(self.place):
+                lock.acquire(timeout=0)
         except Timeout:
             yield False
             return

@@ -72,6 +72,22 @@ def writing(path: Path, advice: str = "Choose a writable folder, for runs by --r
         raise
 
 
+@contextmanager
+def locking(folder: Path) -> Iterator[None]:
+    """Turn a file system without locks, or a folder that cannot be written, into one clear error."""
+    try:
+        with writing(folder):
+            yield
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+        raise UsageError(
+            f"{folder}: expected a file system with locks, which keep two processes from making the same thing, got "
+            f"'{error.strerror}'. Choose another by --runs-dir, a local disk say, or have the locks of this one "
+            "switched on (NFS: its lock service, and no `nolock` among the options of the mount)."
+        ) from error
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file by a temporary name in the same folder, flushed and renamed."""
     write_together({path: content})
@@ -202,7 +218,7 @@ class RunFolder:
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[None]:
         """Keep other processes away from this run; where one is at work, wait for it or raise `UsageError` at once."""
-        with writing(self.folder):
+        with locking(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock")
             try:

@@ -49,6 +49,7 @@ WATCH_EVERY = 0.5  # the same, of a thread beside other work
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 GRACE = 3.0  # seconds in which the others hear why one has ended
 SILENCE = 10.0  # seconds without a sign of life after which a process is waited for no more
+CLOSING = 5.0  # seconds that closing connections may take where something has failed
 AGAIN = "Finished work is kept: the same command goes on where it was."
 
 
@@ -119,6 +120,8 @@ class _Group:
     world: World
     words: _Words
     told: int = 0  # messages of process 0 so far
+    gpus: bool = False  # whether tensors of GPUs go through nccl
+    status: int | None = None  # with which this process ends at once, since its connections could not be closed
 
     @property
     def others(self) -> range:
@@ -194,9 +197,10 @@ def _join(mine: World) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stopped)
     _end_with_torchrun()
-    kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    _groups[0].gpus = torch.cuda.is_available()
+    atexit.register(_end)
+    kinds = "cpu:gloo,cuda:nccl" if _groups[0].gpus else "gloo"
     dist.init_process_group(kinds, store=tensors, rank=mine.rank, world_size=mine.size, timeout=LONGEST_STEP)
-    atexit.register(_close)
 
 
 def _end_with_torchrun() -> None:
@@ -209,6 +213,39 @@ def _end_with_torchrun() -> None:
 def _close() -> None:
     with suppress(Exception):
         dist.destroy_process_group()
+
+
+def _end() -> None:
+    """Close the connections as the last thing that this process does, unless they can only be dropped."""
+    status = _groups[0].status
+    if status is None:
+        _close()
+    else:
+        _drop(status)
+
+
+def _drop(status: int) -> None:
+    """End this process without Python's own end, which would wait for connections that cannot be closed."""
+    for stream in (sys.stdout, sys.stderr, sys.__stderr__):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # pyright: ignore[reportOptionalMemberAccess]
+    os._exit(status)
+
+
+def _closed_in_time(group: _Group) -> bool:
+    """Close the connections where something has failed; return whether that was done within CLOSING seconds.
+
+    Those of nccl are not closed at all: closing them waits, perhaps with Python's lock held, for what the GPU is at,
+    and that waits in turn for a process that is in another place by now, up to LONGEST_STEP. Those of gloo are closed,
+    since the others wake by it while this process can still tell them why; in a thread, since gloo waits as well where
+    a transfer is under way. The system closes what is left when the process ends.
+    """
+    if group.gpus:
+        return False
+    thread = threading.Thread(target=_close, daemon=True)
+    thread.start()
+    thread.join(CLOSING)
+    return not thread.is_alive()
 
 
 def _stopped(*_: object) -> None:
@@ -228,18 +265,22 @@ def _leave(mine: World, error: BaseException) -> None:
         return
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to those that are ending already
-    words = _groups[0].words
+    group, words = _groups[0], _groups[0].words
     status = getattr(error, "exit_status", 130 if isinstance(error, KeyboardInterrupt) else 1)
     if not isinstance(error, LostError):
         words.first("ended", {"status": status, "message": _said(error, mine)})
-    _close()
+    group.status = status  # for a second Ctrl-C as well
+    if _closed_in_time(group):
+        group.status = None
     if mine.leads:
         words.put("closed", mine.rank)
-        return
+        return  # what calls speaks; then `_end`
     status = _ended().get("status", status)
     led = words.awaited("closed") or (words.gone and LAUNCHED in os.environ)  # it lives where torchrun was killed
     if not led and words.first("spoken", mine.rank):
         print(f"Error: {visible(_said(error, mine))}", file=sys.__stderr__, flush=True)
+    if group.status is not None:
+        _drop(status)
     raise SystemExit(status) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import stats
+from harness.columns import board_key, column_key
 from harness.comparison import WIDTH, signed
 from harness.conditions import commit, part, text, weights
 from harness.paired import NOT_THEIRS, Difference, Place, differences, scored
@@ -25,6 +27,7 @@ WORDS = (SAME, NOISE, DIFFERENT)
 RELATIVE = 1e-9  # two values within this share of each other are the same
 TRIFLE = 1e-6  # changes up to this size are those of rounding in float32
 SHOWN = 20  # numbers that differ, in the terminal
+NAMED = 5  # metrics that are named of the numbers that the repeat of a stage lacks
 UNFOUNDED = (
     "the record itself: a value that it stores does not follow from its own per-sample scores, as this version "
     "computes it"
@@ -79,8 +82,9 @@ class Verdict:
     rerun: Result
     findings: list[Finding]
     causes: dict[str, list[str]]  # stage of the record -> what may explain its differences
-    failed: dict[str, str]  # stage of the record -> why it was not repeated
+    failed: dict[str, str]  # stage of the record -> why it was not repeated, or not all of it
     empty: int = 0  # numbers without a value on either side
+    lacking: int = 0  # numbers of repeated stages that are only in the record
     notes: tuple[str, ...] = ()
 
     def count(self, word: str) -> int:
@@ -107,6 +111,7 @@ class Verdict:
             "rerun": self.rerun.run_id,
             "counts": {word: self.count(word) for word in WORDS},
             "without_a_value": self.empty,
+            "only_in_the_record": self.lacking,
             "same_weights": same_weights(self.record, self.rerun),
             "causes": {name: found for name, found in self.causes.items() if found},
             "not_repeated": self.failed,
@@ -126,6 +131,7 @@ class Verdict:
         lines = [f"record  {self.record.source}", f"rerun   {self.rerun.source}", ""]
         lines += [line.rstrip() for line in captured.get().rstrip().splitlines()]
         counts = [f"{self.count(w)} {w}" for w in WORDS]
+        counts += [f"{self.lacking} only in the record"] * bool(self.lacking)
         counts += [f"{self.empty} without a value on either side"] * bool(self.empty)
         lines += ["", ", ".join(counts) + self._weights()]
         causes: dict[str, list[str]] = {}
@@ -191,9 +197,12 @@ def judge(
     lost = dict(failed or {})
     findings: list[Finding] = []
     causes: dict[str, list[str]] = {}
-    empty = 0
+    empty = lacking = 0
     for stage in record.stages:
         if (wanted and stage.name not in wanted) or stage.name in lost:
+            continue
+        if not stage.rows:
+            lost[stage.name] = "the record has no numbers of it"
             continue
         again = match(stage, rerun)
         if again is None:
@@ -203,7 +212,11 @@ def judge(
             continue
         found = _findings(record, rerun, stage, again, cache, resamples)
         with_value = [f for f in found if math.isfinite(f.before.value) or math.isfinite(f.after.value)]
-        empty += len(found) - len(with_value)
+        alone = _only_here(stage, found)
+        if valued := [row for row in alone if math.isfinite(row.value)]:
+            lost[stage.name] = f"the repeat lacks {_named(valued)}"
+        lacking += len(valued)
+        empty += len(found) - len(with_value) + len(alone) - len(valued)
         findings += with_value
         apart = [f.difference for f in found if f.word != SAME]
         if apart:
@@ -211,11 +224,13 @@ def judge(
             small = all(abs(f.change) <= TRIFLE for f in found if f.word != SAME)
             rounding = [ROUNDING] * (small and same_weights(record, rerun) is True)
             causes[stage.name] = unfounded or [*rounding, *likely(record, rerun, stage, again)]
-    return Verdict(record, rerun, findings, causes, lost, empty, notes)
+    return Verdict(record, rerun, findings, causes, lost, empty, lacking, notes)
 
 
 def match(stage: StageResult, rerun: Result) -> StageResult | None:
     """Return the newest stage of `rerun` that measured the same with the same settings, named as the record's rows."""
+    if not stage.rows:
+        return None
     wanted = _values(stage.info)
 
     def fits(other: StageResult) -> bool:
@@ -224,7 +239,7 @@ def match(stage: StageResult, rerun: Result) -> StageResult | None:
         return kinds[0] == kinds[1] and all(mine.get(k, v) == v for k, v in wanted.items())
 
     found = [s for s in newest(rerun.stages) if fits(s) and s.rows and s.rows[0].profile == stage.rows[0].profile]
-    if not found or not stage.rows:
+    if not found:
         return None
     first = stage.rows[0]
     names = {k: getattr(first, k) for k in ("evaluation_settings", "explainer_settings", "dataset_settings")}
@@ -249,6 +264,20 @@ def _findings(
         compared = differences(before, after, cache=cache, resamples=resamples, places=apart)
         found = {(d.board, d.key): d for d in compared}
     return [Finding(stage.name, p, *rows[p], _word(found.get(p)), found.get(p)) for p in both]
+
+
+def _only_here(stage: StageResult, found: Sequence[Finding]) -> list[Row]:
+    """Return the rows of a stage of the record that its repeat does not have, one for each place."""
+    rows = {(board_key(row), column_key(row)): row for row in stage.rows}
+    return [rows[p] for p in rows.keys() - {f.place for f in found}]
+
+
+def _named(rows: Sequence[Row]) -> str:
+    """Return how many numbers there are, and of which metrics."""
+    counts = Counter(row.metric for row in rows)
+    parts = [f"{metric} ({n})" for metric, n in sorted(counts.items())]
+    more = [f"{len(parts) - NAMED} more metrics"] * (len(parts) > NAMED)
+    return f"{len(rows)} of its numbers: {', '.join(parts[:NAMED] + more)}"
 
 
 def alike(before: Row, after: Row) -> bool:

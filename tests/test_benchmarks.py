@@ -144,3 +144,33 @@ def test_growth_is_of_the_time_of_one_more(page):
         turns.scaled(table, "path", (10, 20), lambda size: lambda: None, 2)
     assert [row["time"] for row in table.rows] == [1, 4]
     assert [row["per unit"] for row in table.rows] == [None, [2, 2, 2]]
+
+
+def test_an_explainer_that_does_not_fit_is_measured_on_fewer_images(page, monkeypatch):
+    import torch
+
+    part = importlib.import_module("paths.gpu_explainers")
+    room, asked = 3, []
+
+    def explained(call, model, x, y, precision, quick, again):
+        if call == "wrong":
+            raise RuntimeError("shapes do not match")
+        asked.append((call, len(x), precision))
+        if len(x) > (0 if call == "huge" else room):
+            raise (torch.OutOfMemoryError("CUDA out of memory") if precision == "fp32"
+                   else RuntimeError("CUDA error: out of memory"))  # fmt: skip
+        return type("E", (), {"heat": torch.rand(len(x), 4, 4), "forwards": 1, "backwards": 1}), 10.0
+
+    monkeypatch.setattr(part, "explained", explained)
+    monkeypatch.setattr(part, "made", lambda name, **_: name)
+    monkeypatch.setattr(part.gpu, "compute", lambda *_: importlib.import_module("harness.device").resolve("cpu"))
+    table = part.Table("t", dict.fromkeys(
+        ("network", "explainer", "images", "forward", "both", "fp32", "bf16", "gain", "rank", "top"), ("text", "")
+    ))  # fmt: skip
+    x, y = torch.rand(16, 3, 4, 4), torch.zeros(16, dtype=torch.long)
+    part.rows(table, "n", torch.nn.Identity(), x, y, {n: (13, {}) for n in ("first", "huge", "last")}, quick=False)
+    assert [(r["explainer"], r["images"]) for r in table.rows] == [("first", 3), ("last", 3)]
+    assert [n for call, n, p in asked if call == "first"] == [13, 6, 3, 3]
+    assert [n for call, n, p in asked if call == "huge"] == [13, 6, 3, 1]
+    with pytest.raises(RuntimeError, match="shapes"):
+        part.rows(table, "n", torch.nn.Identity(), x, y, {"wrong": (4, {})}, quick=False)

@@ -26,7 +26,15 @@ def test_a_device_that_is_not_there():
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no"), RuntimeError("can't allocate memory: 9 GB")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError("no"),
+        RuntimeError("can't allocate memory: 9 GB"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
 )
 def test_out_of_memory(error):
     with pytest.raises(HarnessError, match="Try --batch-size 16"), memory_advice(32):
@@ -34,8 +42,9 @@ def test_out_of_memory(error):
 
 
 def test_other_errors_pass_through():
-    with pytest.raises(RuntimeError, match="shapes"), memory_advice(32):
-        raise RuntimeError("shapes do not match")
+    for text in ("shapes do not match", "CUDA error: an illegal memory access was encountered"):
+        with pytest.raises(RuntimeError, match=text), memory_advice(32):
+            raise RuntimeError(text)
 
 
 def test_bf16_runs_under_autocast():

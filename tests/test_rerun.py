@@ -248,6 +248,47 @@ def test_a_stage_that_was_not_repeated_is_named(published):
     assert judge(published, replace(published, stages=[])).exit_status == 3
 
 
+@pytest.mark.parametrize(
+    ("change", "lacking"),
+    [
+        (lambda rows: [r for r in rows if r.metric != "auroc"], {"auroc"}),
+        (lambda rows: [replace(r, metric="area") if r.metric == "auroc" else r for r in rows], {"auroc"}),
+        (lambda rows: [r for r in rows if r.class_name != rows[0].class_name], None),
+        (lambda rows: [replace(r, flags=(*r.flags, "partial")) for r in rows], None),
+    ],
+    ids=["gone", "renamed", "class", "partial"],
+)
+def test_numbers_that_the_repeat_lacks_are_not_the_same(published, change, lacking):
+    (one,) = [s for s in published.stages if s.info["evaluation"] == "classification"]
+    kept = change(one.rows)
+    stages = [replace(s, rows=kept) if s is one else s for s in published.stages]
+    verdict = judge(published, replace(published, stages=stages))
+    left = {(r.metric, r.class_name, r.variant) for r in kept if "partial" not in r.flags}
+    gone = [r for r in one.rows if np.isfinite(r.value) and (r.metric, r.class_name, r.variant) not in left]
+    assert verdict.exit_status == 4
+    assert verdict.lacking == len(gone) > 0
+    assert set(verdict.failed) == {one.name}
+    assert f"{len(gone)} only in the record" in verdict.text()
+    assert f"not repeated: {one.name}: the repeat lacks {len(gone)} of its numbers: " in verdict.text()
+    assert json.loads(verdict.json())["only_in_the_record"] == len(gone)
+    if lacking:
+        assert {r.metric for r in gone} == lacking
+        assert f"{len(gone)} of its numbers: auroc ({len(gone)})" in verdict.failed[one.name]
+    edited = [replace(r, value=r.value + 0.5) for r in kept]
+    others = [replace(s, rows=edited) if s is one else s for s in published.stages]
+    if "partial" not in kept[0].flags:
+        assert judge(published, replace(published, stages=others), resamples=20).exit_status == 1
+
+
+def test_a_stage_without_rows_is_not_repeated(published):
+    one, *rest = published.stages
+    empty = replace(published, stages=[replace(one, rows=[]), *rest])
+    verdict = judge(empty, published)
+    assert verdict.failed == {one.name: "the record has no numbers of it"}
+    assert verdict.exit_status == 4
+    assert set(judge(published, empty).failed) == {one.name}
+
+
 def test_a_default_given_by_hand_does_not_hide_the_match(published):
     made = changed(published, rows=lambda r: replace(r, evaluation_settings="resamples=1000"))
     assert words(judge(published, made)) == words(judge(published, published))

@@ -127,6 +127,24 @@ def test_what_cannot_be_read_though_it_was_made_here_is_an_error(tmp_path, monke
         mine.all(Parts().shards, silent)
 
 
+def test_a_part_that_comes_after_the_stage_was_finished_leaves_nothing(tmp_path):
+    """The run lost patience, made the part itself, finished the stage and forgot its parts; then the assistant ends."""
+    theirs, run = stage(tmp_path), RunFolder(tmp_path / "run")
+
+    def slow() -> pd.DataFrame:
+        stage(tmp_path).make(Shard("0", 2, FRAMES["0"].copy), even_if_claimed=True)
+        place = run.stage_folder("robustness", "abc")
+        place.mkdir(parents=True)
+        (place / "rows.json").write_text("[]")
+        stage(tmp_path).forget()
+        return FRAMES["0"].copy()
+
+    assert theirs.make(Shard("0", 2, slow))
+    assert theirs.finished
+    assert not theirs.place.exists()
+    assert theirs.own == set()
+
+
 def test_stages_are_offered_until_they_are_withdrawn(tmp_path):
     folder = RunFolder(tmp_path / "run")
     assert offered(folder) == {}

@@ -12,6 +12,7 @@ import pytest
 from harness import store
 from harness.errors import UsageError
 from harness.rows import Row
+from harness.shards import Shard, Shards
 from harness.store import RunFolder, find_run, key_of, read_json, runs, write_bytes, write_json, write_stage
 
 ROW = Row(
@@ -99,8 +100,25 @@ def test_a_file_in_the_way(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP])
+@pytest.mark.parametrize("part", [False, True])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, code, part):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    folder = RunFolder(tmp_path / "a")
+    shard = Shard("0", 1, lambda: pytest.fail("made without a claim"))
+    take = (lambda: Shards(folder, "robustness", "abc").make(shard)) if part else folder.lock().__enter__
+    with pytest.raises(UsageError, match=r"expected a file system with locks.*--runs-dir") as raised:
+        take()
+    assert str(tmp_path / "a") in str(raised.value)
+    assert os.strerror(code) in str(raised.value)
+
+
 HOLD = """
 import sys, time
+from functools import partial
 from pathlib import Path
 from harness.store import RunFolder
 with RunFolder(Path(sys.argv[1])).lock():

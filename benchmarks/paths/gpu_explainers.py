@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.device import ran_out
 from harness.errors import UsageError
 from harness.scores.agreement import rank_agreement, top_overlap
 from paths import gpu, subject
@@ -46,21 +47,41 @@ def explained(call: Callable[..., Any], model: nn.Module, x: Tensor, y: Tensor, 
     return found, len(x) / spread(took)[0]
 
 
+def fitting(work: Callable[[int], Any], most: int) -> tuple[int, Any]:
+    """Return how many images fit, `most` or half as many as often as needed, and what `work` makes of as many.
+
+    Raises `UsageError` where a single one does not fit.
+    """
+    while True:
+        try:
+            return most, work(most)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+        if most == 1:
+            raise UsageError("out of memory with a single image; free the GPU's memory or take a larger one.")
+        torch.cuda.empty_cache()  # what the failed call has left in pieces
+        most //= 2
+
+
 def rows(table: Table, label: str, model: nn.Module, x: Tensor, y: Tensor, chosen: dict[str, Any], quick: bool) -> None:
     compute = gpu.compute(quick)
     model = model.to(compute.device, memory_format=compute.memory_format)
     for name in [n for n in chosen if n in QUICK or not quick]:
         most, settings = chosen[name]
         n, again = min(2 if quick else most, len(x)), 1 if quick or name.startswith("igos") else 3
-        images = x[:n].to(compute.device, memory_format=compute.memory_format)
         if quick and "cells" in settings:
             settings = {"iterations": 2, "points": 4, "cells": 8}
         try:
             call = made(name, **settings)
-            (fine, exact), (coarse, fast) = (
-                explained(call, model, images, y[:n].to(compute.device), p, quick, again) for p in gpu.PRECISIONS
-            )
-        except UsageError as error:  # a library that is not installed
+
+            def both(n: int, call: Callable[..., Any] = call, again: int = again) -> list[tuple[Any, float]]:
+                images = x[:n].to(compute.device, memory_format=compute.memory_format)
+                labels = y[:n].to(compute.device)
+                return [explained(call, model, images, labels, p, quick, again) for p in gpu.PRECISIONS]
+
+            n, ((fine, exact), (coarse, fast)) = fitting(both, n)
+        except UsageError as error:  # a library that is not installed, or no room
             print(f"  {name}: not measured: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
             continue
         maps = [e.heat.float().cpu() for e in (coarse, fine)]

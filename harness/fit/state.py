@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.device import ran_out
+from harness.errors import UsageError
 from harness.store import write_bytes
 
 
@@ -60,8 +62,22 @@ def packed(
 def load(
     source: Path | io.BytesIO, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
 ) -> tuple[Position, dict[str, Any], dict[str, torch.Tensor]]:
-    """Restore model and optimiser from a state; return position, best weights so far, the method's memory."""
-    state = torch.load(source, map_location=device, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return Position(**state["position"]), state["best"], state.get("memory", {})
+    """Restore model and optimiser from a state; return position, best weights so far, the method's memory.
+
+    Raises `UsageError` for a file that is empty, cut off, or no state of this training: whoever deletes it loses the
+    epochs in it, and that is not done without asking.
+    """
+    try:
+        state = torch.load(source, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        return Position(**state["position"]), state["best"], state.get("memory", {})
+    except Exception as error:  # torch.load alone raises five kinds, an EOFError that passes for Ctrl-D among them
+        if not isinstance(source, Path) or ran_out(error):
+            raise
+        said = (str(error).splitlines() or [""])[0][:120]
+        raise UsageError(
+            f"{source}: expected the state of an interrupted training, got a file that is damaged or of another one "
+            f"({type(error).__name__}{': ' if said else ''}{said}). Restore it, or delete it: the training then begins "
+            "at its start."
+        ) from error

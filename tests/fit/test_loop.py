@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes to the bit, and stops where it must."""
 
 import dataclasses
+import io
 import json
 import math
 
@@ -14,7 +15,7 @@ from harness.data.batches import feed
 from harness.data.cache import Prepared
 from harness.data.index import Index
 from harness.device import resolve
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.fit import loop
 from harness.fit.loop import learning_rate, train, validation_loss
 from harness.recipe import Supervised
@@ -67,6 +68,44 @@ def test_it_learns_and_keeps_the_lowest_validation_loss(data, tmp_path):
     assert again == pytest.approx(result.best_validation_loss, rel=1e-5)
     written = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [w["epoch"] for w in written] == list(range(1, 13))
+
+
+def saved(content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"hello, this is no state",
+        lambda whole: bytes(len(whole)),
+        lambda whole: saved([1, 2]),
+        lambda whole: saved({"model": {}}),
+        lambda whole: saved({**torch.load(io.BytesIO(whole)), "model": {"other": torch.zeros(2)}}),
+        lambda whole: saved({**torch.load(io.BytesIO(whole)), "position": {"epochs": 1}}),
+    ],
+    ids=["empty", "cut", "text", "zeros", "list", "no weights", "other weights", "other position"],
+)
+def test_a_damaged_resume_state_is_one_error_that_names_it(data, tmp_path, damage):
+    method = Supervised(max_epochs=4, batch_size=10, augment="flip")
+
+    def report(progress):
+        if progress.epoch > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, tmp_path, method, report=report)
+    path = tmp_path / "resume.pt"
+    path.write_bytes(damage(path.read_bytes()))
+    left = path.read_bytes()
+    with pytest.raises(UsageError, match="delete it: the training then begins at its start") as raised:
+        fit(data, tmp_path, method)
+    assert str(path) in str(raised.value)
+    assert path.read_bytes() == left
 
 
 @pytest.mark.parametrize("kill_at", [(1, 3), (2, 7), (3, 1)])
