@@ -15,7 +15,7 @@ from support import REPOSITORY
 
 from harness.errors import UsageError
 from harness.executors.graph import Node, graph
-from harness.executors.local import placed, unmade
+from harness.executors.local import placed, startable, unmade
 from harness.suite import read
 
 ALL = """
@@ -112,6 +112,50 @@ def test_what_others_start_from_comes_first_and_once(tmp_path):
     ]  # fmt: skip
     alone = graph(read(written(tmp_path, TWO), MACHINE).specs[2:])
     assert [(n.spec.method, n.asked) for n in alone] == [("baseline", False), ("robust_fgsm", True)]
+
+
+ONE_FIT = (
+    ALL
+    + """
+[[runs]]
+method = "baseline"
+explainers = ["cam"]
+[[runs]]
+method = "baseline"
+explainers = ["saliency"]
+precision = "fp32"
+[[runs]]
+method = "robust_fgsm"
+explainers = ["gradcam"]
+set = { max_epochs = 1 }
+"""
+)
+
+
+def test_runs_that_work_in_one_folder_are_not_made_at_once(tmp_path):
+    nodes = graph(read(written(tmp_path, ONE_FIT), MACHINE).specs)
+    assert [(n.spec.method, n.needs) for n in nodes] == [
+        ("baseline", None), ("baseline", None), ("baseline", None), ("robust_fgsm", 2),
+    ]  # fmt: skip
+    assert [n.number for n in startable(nodes, {}, [], 4)] == [0]
+    assert startable(nodes[1:], {}, nodes[:1], 4) == []
+    assert startable(nodes[:1], {2}, nodes[3:], 4) == [], "robust_fgsm comes to the folder of baseline"
+    assert startable(nodes[3:], {2}, nodes[:1], 4) == []
+    others = graph(read(written(tmp_path, ONE_FIT.replace("precision", "seeds = [1]\nprecision")), MACHINE).specs)
+    assert [n.number for n in startable(others, {}, [], 4)] == [0, 1], "another seed has another folder"
+
+
+def test_two_that_start_from_one_run_are_made_at_once(tmp_path):
+    text = TWO + '[[runs]]\nmethod = "robust_fgsm"\nset = { max_epochs = 2 }\n'
+    nodes = graph(read(written(tmp_path, text), MACHINE).specs)
+    assert [n.number for n in startable(nodes[1:], {0}, [], 4)] == [1, 2, 3]
+
+
+def test_runs_of_one_folder_succeed_with_several_jobs(harness, tmp_path):
+    file, runs = written(tmp_path, ONE_FIT), tmp_path / "runs"
+    code, out, err = harness("suite", "run", file, "--runs-dir", runs, "--device", "cpu", "--jobs", 2)
+    assert code == 0, out + err
+    assert len(list(runs.glob("*/fit/model.safetensors"))) == 2
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.executors.graph import Ended, Node
-from harness.executors.local import Said, assistance, attempt, threads_of, unmade
+from harness.executors.local import Said, assistance, attempt, startable, threads_of, unmade
 from harness.executors.sharing import LOOK, Helped, Sharing
 from harness.plan import RunSpec
 
@@ -69,17 +69,16 @@ def _all(
         ray.cancel(assistant, force=True)
 
     while waiting or running:
-        for node in list(waiting):
-            if lost := unmade(node, ended):
-                waiting.remove(node)
-                ended[node.number] = lost
-                said(node, lost)
-            elif len(running) < jobs and (node.needs is None or node.needs in ended):
-                waiting.remove(node)
-                if len(running) + len(assistants) == jobs:
-                    end(list(assistants)[-1])
-                running[task.remote(anywhere(node.spec))] = (node, time.monotonic())
-                said(node, None)
+        for node in [n for n in waiting if unmade(n, ended)]:
+            waiting.remove(node)
+            ended[node.number] = lost = unmade(node, ended) or Ended(node, 0.0)
+            said(node, lost)
+        for node in startable(waiting, ended, [n for n, _ in running.values()], jobs):
+            waiting.remove(node)
+            if len(running) + len(assistants) == jobs:
+                end(list(assistants)[-1])
+            running[task.remote(anywhere(node.spec))] = (node, time.monotonic())
+            said(node, None)
         while len(running) + len(assistants) < jobs and (
             found := sharing.choose([n for n, _ in running.values()], [n.number for n in assistants.values()])
         ):

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -104,7 +104,7 @@ def parallel(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) -> li
                 waiting.remove(node)
                 ended[node.number] = lost = unmade(node, ended) or Ended(node, 0.0)
                 said(node, lost)
-            ready = [n for n in waiting if n.needs is None or n.needs in ended][: jobs - len(running)]
+            ready = startable(waiting, ended, [p.node for p in running], jobs)
             while len(running) + len(ready) + len(assistants) > jobs:
                 _end(assistants, assistants[-1])
             for node in ready:
@@ -174,6 +174,16 @@ def unmade(node: Node, ended: dict[int, Ended]) -> Ended | None:
     return Ended(
         node, 0.0, f"not made: {start.node.spec.method}, seed {start.node.spec.seed}, that it starts from failed"
     )
+
+
+def startable(waiting: Iterable[Node], ended: Container[int], running: Sequence[Node], jobs: int) -> list[Node]:
+    """Return the runs that can begin beside those that run, in order; no two that work in one run folder."""
+    found: list[Node] = []
+    for node in waiting:
+        beside = [*running, *found]
+        if len(beside) < jobs and (node.needs is None or node.needs in ended) and not node.waits_for(beside):
+            found.append(node)
+    return found
 
 
 def alone(spec: RunSpec, slot: int, threads: int, pipe: Any) -> None:
