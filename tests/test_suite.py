@@ -262,9 +262,12 @@ def test_a_failed_run_costs_itself_and_what_starts_from_it(harness, tmp_path, jo
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_chain_that_fails_at_its_start_ends(tmp_path, jobs):
-    """Nothing runs any more when the last ones turn out not to be made: that is the end, not a wait for ever."""
+    """Nothing runs any more when the last ones turn out not to be made: that is the end, not a wait for ever.
+
+    Nor is an error that is longer than what a pipe takes at once.
+    """
     plugin = tmp_path / "broken.py"
-    plugin.write_text(BROKEN.format(fails="raise ValueError('it broke')"))
+    plugin.write_text(BROKEN.format(fails="raise ValueError('it broke' + 'x' * 100_000)"))
     file = written(tmp_path, ALL.replace("baseline.max_epochs = 1\n", "") + '[[runs]]\nmethod = "after"\n')
     command = [sys.executable, "-m", "harness", "suite", "run", str(file), "--runs-dir", str(tmp_path / "runs"),
                "--device", "cpu", "--plugin", str(plugin), "--jobs", str(jobs), "--json"]  # fmt: skip

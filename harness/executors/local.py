@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -78,14 +79,20 @@ class _Process:
     process: Any
     pipe: Any  # our end; it says what went wrong
 
+    @property
+    def over(self) -> bool:
+        """Return whether it has said something, or ended without a word."""
+        return self.pipe.poll() or not self.process.is_alive()
+
     def said(self) -> str | None:
-        """Return what it said when it had ended, None where it was killed."""
+        """Return what it said, None where it was killed, and let it end."""
         try:
             return self.pipe.recv() if self.pipe.poll() else None
         except EOFError:
             return None
         finally:
             self.pipe.close()
+            self.process.join()
 
 
 def parallel(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) -> list[Ended]:
@@ -119,14 +126,15 @@ def parallel(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) -> li
                 node, run_id = found
                 assistants.append(_started(aside, (node.spec, run_id), node, jobs, [*running, *assistants]))
             idle = len(running) + len(assistants) < jobs
-            wait([p.process.sentinel for p in (*running, *assistants)], timeout=LOOK if idle else None)
-            for p in [p for p in running if not p.process.is_alive()]:
+            at_work = (*running, *assistants)  # one that has much to say cannot end before it is heard
+            wait([x for p in at_work for x in (p.process.sentinel, p.pipe)], timeout=LOOK if idle else None)
+            for p in [p for p in running if p.over]:
                 running.remove(p)
                 ended[p.node.number] = Ended(p.node, time.monotonic() - p.began, _error(p))
                 for a in [a for a in assistants if a.node is p.node]:
                     _end(assistants, a)
                 said(p.node, ended[p.node.number])
-            for a in [a for a in assistants if not a.process.is_alive()]:
+            for a in [a for a in assistants if a.over]:
                 assistants.remove(a)
                 error = a.said()
                 sharing.lost(a.node) if error is None else sharing.ended(a.node, error)
@@ -191,11 +199,12 @@ def alone(spec: RunSpec, slot: int, threads: int, pipe: Any) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is loaded
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it stops this process by SIGTERM
     signal.signal(signal.SIGTERM, _stop)
-    try:
-        error = attempt(dataclasses.replace(spec, device=placed(spec.device, slot)))
-    except KeyboardInterrupt:
-        error = "interrupted"
-    pipe.send(error)
+    with suppress(KeyboardInterrupt, BrokenPipeError):  # stopped while it speaks: nobody listens
+        try:
+            error = attempt(dataclasses.replace(spec, device=placed(spec.device, slot)))
+        except KeyboardInterrupt:
+            error = "interrupted"
+        pipe.send(error)
 
 
 def aside(spec: RunSpec, run_id: str, slot: int, threads: int, pipe: Any) -> None:
