@@ -298,6 +298,69 @@ def test_ctrl_c_stops_every_process_and_what_was_done_is_kept(tmp_path):
     assert status == {"baseline": "complete", "robust_fgsm": "interrupted"}
 
 
+SLOW = '''
+import os, time
+from dataclasses import dataclass
+from pathlib import Path
+from harness.api import Supervised, method
+
+@method("slow", source="a test")
+@dataclass(frozen=True, kw_only=True)
+class Slow(Supervised):
+    """Says which process trains it, and takes its time while a file is there."""
+
+    def loss(self, *arguments, **more):
+        with open(os.environ["SLOW"] + ".log", "a") as log:
+            print(os.getpid(), file=log)
+        while Path(os.environ["SLOW"]).exists():
+            time.sleep(0.05)
+        return super().loss(*arguments, **more)
+'''
+
+
+def works(pid):
+    """Return whether a process is there, and not only its exit status that nobody has asked for."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_the_runs_end_with_a_command_that_is_killed_and_the_next_one_goes_on(tmp_path):
+    plugin, slow, log, runs = (tmp_path / name for name in ("slow.py", "slow", "slow.log", "runs"))
+    plugin.write_text(SLOW)
+    slow.touch()
+    file = written(tmp_path, ALL.replace("baseline.max_epochs", "slow.max_epochs") + """
+        [[runs]]
+        method = "slow"
+        seeds = [0, 1]""")  # fmt: skip
+    command = [sys.executable, "-m", "harness", "suite", "run", str(file), "--runs-dir", str(runs), "--device", "cpu",
+               "--plugin", str(plugin), "--jobs", "2"]  # fmt: skip
+    environment = {**os.environ, "SLOW": str(slow)}
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, text=True, env=environment)
+    began, pids = time.monotonic(), set()
+    while len(pids) < 2 and time.monotonic() - began < 200:
+        assert process.poll() is None
+        pids = set(map(int, log.read_text().split())) if log.exists() else set()
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    began = time.monotonic()
+    while any(map(works, pids)) and time.monotonic() - began < 20:
+        time.sleep(0.1)
+    left = [pid for pid in pids if works(pid)]
+    slow.unlink()  # what is left, if anything is, comes to its end as well
+    assert len(pids) == 2
+    assert left == []
+    assert {json.loads(p.read_text())["status"] for p in runs.glob("*/run.json")} == {"interrupted"}
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
+                          env=environment)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "All 2 runs are complete." in done.stdout
+
+
 def test_the_suites_of_the_project_can_be_planned():
     for file in sorted((REPOSITORY / "suites").glob("*.toml")):
         suite = read(file, MACHINE)

@@ -20,6 +20,7 @@ from harness.console import Reporter
 from harness.errors import HarnessError
 from harness.executors.graph import Ended, Node
 from harness.executors.sharing import LOOK, Helped, Sharing
+from harness.parent import end_with_parent
 from harness.plan import RunSpec
 
 Said = Callable[[Node, Ended | None], None]  # a run begins (None), or has ended
@@ -201,6 +202,7 @@ def alone(spec: RunSpec, slot: int, threads: int, pipe: Any) -> None:
     signal.signal(signal.SIGTERM, _stop)
     with suppress(KeyboardInterrupt, BrokenPipeError):  # stopped while it speaks: nobody listens
         try:
+            end_with_parent(signal.SIGTERM)  # and keep what is done
             error = attempt(dataclasses.replace(spec, device=placed(spec.device, slot)))
         except KeyboardInterrupt:
             error = "interrupted"
@@ -211,6 +213,7 @@ def aside(spec: RunSpec, run_id: str, slot: int, threads: int, pipe: Any) -> Non
     """Assist a run in a process of its own, and send what went wrong."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(signal.SIGKILL)
     pipe.send(assistance(dataclasses.replace(spec, device=placed(spec.device, slot)), run_id))
 
 
