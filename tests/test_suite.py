@@ -14,6 +14,7 @@ from logged import LOGGED, Log
 from support import REPOSITORY
 
 from harness.errors import UsageError
+from harness.executors.cluster import share_of
 from harness.executors.graph import Node, graph
 from harness.executors.local import placed, startable, unmade
 from harness.suite import read
@@ -378,6 +379,15 @@ def test_slots_take_turns_with_the_gpus(monkeypatch):
     assert placed("cpu", 1) == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert placed("auto", 1) == "auto"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "jobs", "share"),
+    [(0, 4, 0.0), (1, 1, 1.0), (4, 2, 1.0), (2, 4, 0.5), (2, 3, 0.5), (4, 6, 0.5), (1, 7, 0.1428)],
+)
+def test_as_many_tasks_as_jobs_find_room_on_the_gpus(gpus, jobs, share):
+    assert share_of(gpus, jobs) == share
+    assert gpus == 0 or gpus * int(1 / share) >= jobs
 
 
 def test_a_run_whose_start_is_not_there_yet_is_not_lost(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import sys
 import time
@@ -48,7 +49,7 @@ def distributed(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) ->
             **here,
         )  # fmt: skip
         try:
-            share = min(1.0, ray.cluster_resources().get("GPU", 0) / jobs)
+            share = share_of(ray.cluster_resources().get("GPU", 0), jobs)
             task = ray.remote(num_cpus=1, num_gpus=share, max_retries=RETRIES)(attempt)
             aside = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(assistance)
             return _all(ray, task, aside, nodes, jobs, said, Sharing(helped))
@@ -103,6 +104,11 @@ def _all(
                 end(assistant)
             said(node, ended[node.number])
     return [ended[n.number] for n in nodes]
+
+
+def share_of(gpus: float, jobs: int) -> float:
+    """Return each task's share of a GPU so that `jobs` fit at once: no task spans two, Ray counts in 1/10000."""
+    return math.floor(10_000 / math.ceil(jobs / gpus)) / 10_000 if gpus else 0.0
 
 
 def anywhere(spec: RunSpec) -> RunSpec:
