@@ -65,6 +65,15 @@ def test_every_seed_and_swept_value_is_a_run_and_settings_of_all_are_kept(tmp_pa
     assert suite.specs[0].device == "cpu"
 
 
+def test_a_swept_list_is_one_value(tmp_path):
+    suite = read(written(tmp_path, ALL + """
+        [[runs]]
+        method = "baseline"
+        sweep = { "insertion_deletion.resolutions" = [[7, 28], [224], 14, 14] }"""), MACHINE)  # fmt: skip
+    name = "insertion_deletion.resolutions"
+    assert [s.sets[-1] for s in suite.specs] == [f"{name}=7,28", f"{name}=224", f"{name}=14"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -88,7 +97,19 @@ def test_every_seed_and_swept_value_is_a_run_and_settings_of_all_are_kept(tmp_pa
         ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nprofile = 'fast'", "expected quick or paper"),
         ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nlimit = 0", "expected a whole number of samples"),
         ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\ncheckpoint = '$NOT_THERE/x.pt'", "variable is not set"),
-        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nsweep = { epsilon = [] }", "expected values after the ="),
+        (
+            "[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nsweep = { epsilon = [] }",
+            "sweep of epsilon: expected a list of values, got []",
+        ),
+        (
+            "[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nsweep = { epsilon = 1 }",
+            "expected a list of values, got 1",
+        ),
+        (
+            "[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nsweep = { x = [[[1]]] }",
+            "x: expected a value or a list",
+        ),
+        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nset = { x = [[1]] }", "x: expected a value or a list"),
         ("[[runs]", "not valid TOML"),
     ],
 )
