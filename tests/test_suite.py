@@ -16,7 +16,7 @@ from support import REPOSITORY
 from harness.errors import UsageError
 from harness.executors.cluster import share_of
 from harness.executors.graph import Node, graph
-from harness.executors.local import placed, startable, unmade
+from harness.executors.local import placed, startable, threads_of, unmade
 from harness.suite import read
 
 ALL = """
@@ -400,6 +400,17 @@ def test_slots_take_turns_with_the_gpus(monkeypatch):
     assert placed("cpu", 1) == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert placed("auto", 1) == "auto"
+
+
+def test_processes_share_the_cores_that_this_one_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 4, 5, 6}, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert threads_of(2) == 7
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert [threads_of(jobs) for jobs in (1, 2, 8)] == [4, 2, 1]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert threads_of(2) == 32
 
 
 @pytest.mark.parametrize(

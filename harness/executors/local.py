@@ -164,7 +164,12 @@ def _started(
 def threads_of(jobs: int) -> int:
     """Return the threads of each of `jobs` processes: what OMP_NUM_THREADS says, else their share of the cores."""
     told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() and int(told) else max(1, (os.cpu_count() or 1) // jobs)
+    return int(told) if told.isdigit() and int(told) else max(1, _cores() // jobs)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use: fewer than there are under taskset, or a scheduler of a cluster."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _end(assistants: list[_Process], one: _Process) -> None:
