@@ -1,5 +1,6 @@
 """Suites: from a TOML file to runs, one after the other and several at once; what is there, what failed, what is left."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,13 +11,21 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from logged import LOGGED, Log
 from support import REPOSITORY
 
+from harness.console import Reporter
 from harness.errors import UsageError
-from harness.executors.cluster import share_of
+from harness.executors.cluster import places, share_of
 from harness.executors.graph import Node, graph
 from harness.executors.local import placed, startable, threads_of, unmade
+from harness.executors.sharing import Sharing
+from harness.plan import make
+from harness.shards import offer
+from harness.stages import prepare_data
+from harness.standing import read_store
+from harness.store import RunFolder
 from harness.suite import read
 
 ALL = """
@@ -392,14 +401,18 @@ def test_the_suites_of_the_project_can_be_planned():
 
 
 def test_slots_take_turns_with_the_gpus(monkeypatch):
-    import torch
-
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [placed("auto", slot) for slot in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert placed("cuda:1", 0) == "cuda:1"
     assert placed("cpu", 1) == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert placed("auto", 1) == "auto"
+
+
+def test_a_process_knows_its_threads_before_torch_is_loaded():
+    """OpenMP reads OMP_NUM_THREADS as it is loaded: what `alone` is in must not load it."""
+    code = "import sys, harness.executors.local; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_processes_share_the_cores_that_this_one_may_use(monkeypatch):
@@ -420,6 +433,32 @@ def test_processes_share_the_cores_that_this_one_may_use(monkeypatch):
 def test_as_many_tasks_as_jobs_find_room_on_the_gpus(gpus, jobs, share):
     assert share_of(gpus, jobs) == share
     assert gpus == 0 or gpus * int(1 / share) >= jobs
+
+
+def test_workers_are_told_where_things_lie_whatever_their_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_DATA", "data")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HARNESS_ZOO", "")
+    assert places() == {"HARNESS_DATA": str(tmp_path / "data"), "HARNESS_CACHE": str(tmp_path / "cache")}
+
+
+def test_a_run_on_a_device_that_is_not_here_has_its_name_here(monkeypatch, tmp_path):
+    """So the machine of a command of Ray, without a GPU, knows the runs of workers that have one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    spec = read(written(tmp_path, TWO), MACHINE | {"runs_dir": tmp_path / "runs"}).specs[0]
+    prepare_data(make(spec), Reporter(quiet=True))
+    there = dataclasses.replace(spec, device="cuda", precision="bf16")
+    found = read_store(spec).standing(there)
+    assert found.why == ""
+    assert found.run_id != read_store(spec).standing(spec).run_id
+    folder = RunFolder(tmp_path / "runs" / found.run_id)
+    folder.folder.mkdir(parents=True)
+    offer(folder, {"classification": "key"})
+    helped = []
+    chosen = Sharing(lambda _, what: helped.append(what)).choose([Node(0, there, None, True)], [])
+    assert chosen is not None
+    assert chosen[1] == found.run_id
 
 
 def test_a_run_whose_start_is_not_there_yet_is_not_lost(tmp_path):

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from harness import device as devices
 from harness.errors import HarnessError
 from harness.plan import Plan, RunSpec, make
-from harness.trained import weights_of
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,12 @@ def fit_of(plan: Plan, before: tuple[str, ...]) -> str:
 
     `before` are the fits that it starts from. Runs of one fit have one folder (stages.fit_key).
     """
+    from harness.standing import compute_of  # not above: torch is loaded after a process knows its threads
+    from harness.trained import weights_of
+
     spec, precision = plan.spec, plan.spec.precision
     with suppress(HarnessError):  # no such device here: where there is one may be known elsewhere
-        precision = devices.resolve(spec.device, precision).precision
+        precision = compute_of(spec).precision
     weights = str(spec.checkpoint)
     if found := weights_of(plan):
         with suppress(HarnessError):  # the run itself says what is wrong with its file
