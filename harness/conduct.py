@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,12 +114,16 @@ def run(path: Path, machine: Mapping[str, Any], *, executor: str, jobs: int, dry
     """
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: expected at least 1.")
-    suite = read(path, machine)
+    suite, reporter = read(path, machine), Reporter(quiet=quiet)
+    if executor == "ray" and os.environ.get("RAY_ADDRESS"):  # its workers are other machines than this
+        from harness.executors.cluster import as_workers
+
+        suite = dataclasses.replace(suite, specs=as_workers(suite.specs, jobs, reporter.note))
     before = _state(suite, graph(suite.specs))
     left = _left(before)
     if dry_run or not left:
         return before
-    ended = _carry_out(left, executor, jobs, Reporter(quiet=quiet))
+    ended = _carry_out(left, executor, jobs, reporter)
     return State(suite, before.nodes, _state(suite, before.nodes).standings, ended)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import torch
+
 from harness import device as devices
 from harness.data.cache import Prepared, cache_folder, open_cache
 from harness.data.roots import find_root
@@ -74,7 +76,7 @@ class Store:
             prepared = cached(plan)
             if prepared is None:
                 return Standing(spec, "", False, (), (), None, f"{spec.dataset} is not prepared yet")
-            compute = devices.resolve(spec.device, spec.precision)
+            compute = compute_of(spec)
             key = chained_key(plan, prepared, compute)
             exact_cam = architecture(plan, len(prepared.index.classes)).exact_cam
         except HarnessError as error:
@@ -118,6 +120,13 @@ def cached(plan: Plan) -> Prepared | None:
     root = find_root(plan.data, plan.spec.dataset, plan.spec.root)
     folder = cache_folder(plan.dataset_spec, plan.data, root, plan.dataset.component.identity())
     return open_cache(folder) if (folder / "meta.json").exists() else None
+
+
+def compute_of(spec: RunSpec) -> devices.Compute:
+    """Return the device and precision of a spec's keys; where it names both, they need not be of this machine."""
+    if spec.device in ("cpu", "cuda") and spec.precision != "auto":
+        return devices.Compute(torch.device(spec.device), spec.precision)
+    return devices.resolve(spec.device, spec.precision)
 
 
 def chained_key(plan: Plan, prepared: Prepared, compute: devices.Compute) -> str:

@@ -17,13 +17,13 @@ Entries are the options of `harness run` but for places and machines: those are 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.commands import combinations
 from harness.errors import UsageError, closest
 from harness.plan import PROFILES, RunSpec
 from harness.reading import read_toml
@@ -72,17 +72,17 @@ def _specs(path: Path, entry: Mapping[str, Any], where: str, machine: Mapping[st
     for needed in ("method", "dataset"):
         if not entry.get(needed):
             raise UsageError(f"{path}, {where}: expected a {needed}, got none. Name it there or in [all].")
-    sweeps = [f"{name}={_assigned(values)}" for name, values in entry.get("sweep", {}).items()]
+    axes = [_axis(path, where, name, values) for name, values in entry.get("sweep", {}).items()]
     given = {k: entry[k] for k in (*TEXTS, "limit") if k in entry and k != "checkpoint"}
     if "checkpoint" in entry:
         given["checkpoint"] = _file(path, entry["checkpoint"], where)
-    fixed = tuple(f"{name}={_assigned(value)}" for name, value in entry["set"].items())
+    fixed = tuple(_assigned(path, where, name, value) for name, value in entry["set"].items())
     return [
         RunSpec(
             **given, **machine, seed=seed, sets=(*fixed, *swept), explainers=tuple(entry.get("explainers", ())),
             evaluations=tuple(entry.get("evaluations", ())),
         )
-        for swept in combinations(sweeps)
+        for swept in itertools.product(*axes)
         for seed in dict.fromkeys(entry.get("seeds", (0,)))
     ]  # fmt: skip
 
@@ -127,8 +127,19 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _assigned(value: Any) -> str:
-    return ",".join(map(_assigned, value)) if isinstance(value, list) else str(value)
+def _axis(path: Path, where: str, name: str, values: Any) -> list[str]:
+    """Return the assignment of each swept value, each once."""
+    if not isinstance(values, list) or not values:
+        raise UsageError(f"{path}, {where}: sweep of {name}: expected a list of values, got {values!r:.80}. Mend it.")
+    return list(dict.fromkeys(_assigned(path, where, name, value) for value in values))
+
+
+def _assigned(path: Path, where: str, name: str, value: Any) -> str:
+    """Return a setting as --set has it; of several values, with commas between them."""
+    values = value if isinstance(value, list) else [value]
+    if any(isinstance(v, list | dict) for v in values):
+        raise UsageError(f"{path}, {where}: {name}: expected a value or a list of them, got {value!r:.80}. Mend it.")
+    return f"{name}={','.join(map(str, values))}"
 
 
 def _file(path: Path, name: str, where: str) -> Path:

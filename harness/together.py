@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import ctypes
 import json
 import os
 import signal
@@ -39,6 +38,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from harness.errors import HarnessError, UsageError
+from harness.parent import end_with_parent
 from harness.visible import visible
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
@@ -46,7 +46,6 @@ LAUNCHED = "TORCHELASTIC_RUN_ID"  # torchrun sets it, other launchers do not
 LONGEST_STEP = timedelta(hours=2)  # that one process waits for another inside a training
 LOOK_EVERY = 0.1  # seconds between two looks into the store
 WATCH_EVERY = 0.5  # the same, of a thread beside other work
-PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 GRACE = 3.0  # seconds in which the others hear why one has ended
 SILENCE = 10.0  # seconds without a sign of life after which a process is waited for no more
 CLOSING = 5.0  # seconds that closing connections may take where something has failed
@@ -196,18 +195,12 @@ def _join(mine: World) -> None:
     _groups.append(_Group(mine, _Words(words)))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stopped)
-    _end_with_torchrun()
+    if LAUNCHED in os.environ:
+        end_with_parent(signal.SIGTERM)  # torchrun: without it these would train on, with nobody to hear them
     _groups[0].gpus = torch.cuda.is_available()
     atexit.register(_end)
     kinds = "cpu:gloo,cuda:nccl" if _groups[0].gpus else "gloo"
     dist.init_process_group(kinds, store=tensors, rank=mine.rank, world_size=mine.size, timeout=LONGEST_STEP)
-
-
-def _end_with_torchrun() -> None:
-    """Have the system send SIGTERM where torchrun is killed: its processes would train on, with nobody to hear them."""
-    if LAUNCHED in os.environ and sys.platform.startswith("linux"):
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _close() -> None:

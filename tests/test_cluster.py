@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from logged import LOGGED, Log
 from support import REPOSITORY
+
+from harness import device as devices
 
 pytest.importorskip("ray")
 pytestmark = [
@@ -124,3 +127,47 @@ def test_a_worker_without_a_run_assists_and_costs_one_part_when_it_is_killed(tmp
     assert process.returncode == 0, err
     assert rows_of(runs) == rows_of(tmp_path / "local") != {}
     assert not list(runs.rglob("*.shards")) + list(runs.rglob(".shared.json"))
+
+
+ASK = """
+import sys
+from pathlib import Path
+from harness import device as devices
+from harness.errors import UsageError
+from harness.executors.cluster import as_workers
+from harness.suite import read
+
+def mine(*_):
+    sys.exit("that is what this machine has")
+
+if __name__ == "__main__":
+    devices.resolve = mine
+    machine = {"root": None, "runs_dir": Path("runs"), "plugins": (), "batch_size": None, "device": sys.argv[2]}
+    try:
+        for spec in as_workers(read(Path(sys.argv[1]), machine).specs, 1, print):
+            print(spec.method, spec.device, spec.precision)
+    except UsageError as wrong:
+        print(wrong)
+"""
+
+
+def asked(folder, device):
+    """Return what a worker of Ray says of a suite whose first run names its precision, another process asking."""
+    (folder / "ask.py").write_text(ASK)
+    (folder / "s.toml").write_text(
+        SUITE.replace("[[runs]]", '[[runs]]\nprecision = "fp32"', 1).replace("[0, 1]", "[0]")
+    )
+    done = subprocess.run([sys.executable, folder / "ask.py", folder / "s.toml", device], cwd=REPOSITORY, text=True,
+                          capture_output=True, timeout=100, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_what_auto_means_is_asked_of_a_worker(tmp_path):
+    here = devices.resolve()
+    assert asked(tmp_path, "auto") == [f"baseline {here.kind} fp32", f"robust_fgsm {here.kind} {here.precision}"]
+
+
+def test_a_device_that_no_worker_has_is_said_before_anything_is_trained(tmp_path):
+    (said,) = asked(tmp_path, "cuda:77")
+    assert said.startswith("--executor ray: --device cuda:77: expected a CUDA device")

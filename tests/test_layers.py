@@ -39,6 +39,7 @@ BANDS = [
         "changes",
         "recorded",
         "terms",
+        "parent",
     },
     {"types", "tasks", "device", "together", "recipe", "masking", "memory", "robustbench_adapter"},
     {"data", "models", "zoo", "attacks", "explainers", "scores", "regularisers"},

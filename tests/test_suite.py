@@ -1,5 +1,6 @@
 """Suites: from a TOML file to runs, one after the other and several at once; what is there, what failed, what is left."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,12 +11,21 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from logged import LOGGED, Log
 from support import REPOSITORY
 
+from harness.console import Reporter
 from harness.errors import UsageError
+from harness.executors.cluster import places, share_of
 from harness.executors.graph import Node, graph
-from harness.executors.local import placed, unmade
+from harness.executors.local import placed, startable, threads_of, unmade
+from harness.executors.sharing import Sharing
+from harness.plan import make
+from harness.shards import offer
+from harness.stages import prepare_data
+from harness.standing import read_store
+from harness.store import RunFolder
 from harness.suite import read
 
 ALL = """
@@ -64,6 +74,15 @@ def test_every_seed_and_swept_value_is_a_run_and_settings_of_all_are_kept(tmp_pa
     assert suite.specs[0].device == "cpu"
 
 
+def test_a_swept_list_is_one_value(tmp_path):
+    suite = read(written(tmp_path, ALL + """
+        [[runs]]
+        method = "baseline"
+        sweep = { "insertion_deletion.resolutions" = [[7, 28], [224], 14, 14] }"""), MACHINE)  # fmt: skip
+    name = "insertion_deletion.resolutions"
+    assert [s.sets[-1] for s in suite.specs] == [f"{name}=7,28", f"{name}=224", f"{name}=14"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -87,7 +106,19 @@ def test_every_seed_and_swept_value_is_a_run_and_settings_of_all_are_kept(tmp_pa
         ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nprofile = 'fast'", "expected quick or paper"),
         ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nlimit = 0", "expected a whole number of samples"),
         ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\ncheckpoint = '$NOT_THERE/x.pt'", "variable is not set"),
-        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nsweep = { epsilon = [] }", "expected values after the ="),
+        (
+            "[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nsweep = { epsilon = [] }",
+            "sweep of epsilon: expected a list of values, got []",
+        ),
+        (
+            "[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nsweep = { epsilon = 1 }",
+            "expected a list of values, got 1",
+        ),
+        (
+            "[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nsweep = { x = [[[1]]] }",
+            "x: expected a value or a list",
+        ),
+        ("[[runs]]\nmethod = 'baseline'\ndataset = 'phantom'\nset = { x = [[1]] }", "x: expected a value or a list"),
         ("[[runs]", "not valid TOML"),
     ],
 )
@@ -112,6 +143,50 @@ def test_what_others_start_from_comes_first_and_once(tmp_path):
     ]  # fmt: skip
     alone = graph(read(written(tmp_path, TWO), MACHINE).specs[2:])
     assert [(n.spec.method, n.asked) for n in alone] == [("baseline", False), ("robust_fgsm", True)]
+
+
+ONE_FIT = (
+    ALL
+    + """
+[[runs]]
+method = "baseline"
+explainers = ["cam"]
+[[runs]]
+method = "baseline"
+explainers = ["saliency"]
+precision = "fp32"
+[[runs]]
+method = "robust_fgsm"
+explainers = ["gradcam"]
+set = { max_epochs = 1 }
+"""
+)
+
+
+def test_runs_that_work_in_one_folder_are_not_made_at_once(tmp_path):
+    nodes = graph(read(written(tmp_path, ONE_FIT), MACHINE).specs)
+    assert [(n.spec.method, n.needs) for n in nodes] == [
+        ("baseline", None), ("baseline", None), ("baseline", None), ("robust_fgsm", 2),
+    ]  # fmt: skip
+    assert [n.number for n in startable(nodes, {}, [], 4)] == [0]
+    assert startable(nodes[1:], {}, nodes[:1], 4) == []
+    assert startable(nodes[:1], {2}, nodes[3:], 4) == [], "robust_fgsm comes to the folder of baseline"
+    assert startable(nodes[3:], {2}, nodes[:1], 4) == []
+    others = graph(read(written(tmp_path, ONE_FIT.replace("precision", "seeds = [1]\nprecision")), MACHINE).specs)
+    assert [n.number for n in startable(others, {}, [], 4)] == [0, 1], "another seed has another folder"
+
+
+def test_two_that_start_from_one_run_are_made_at_once(tmp_path):
+    text = TWO + '[[runs]]\nmethod = "robust_fgsm"\nset = { max_epochs = 2 }\n'
+    nodes = graph(read(written(tmp_path, text), MACHINE).specs)
+    assert [n.number for n in startable(nodes[1:], {0}, [], 4)] == [1, 2, 3]
+
+
+def test_runs_of_one_folder_succeed_with_several_jobs(harness, tmp_path):
+    file, runs = written(tmp_path, ONE_FIT), tmp_path / "runs"
+    code, out, err = harness("suite", "run", file, "--runs-dir", runs, "--device", "cpu", "--jobs", 2)
+    assert code == 0, out + err
+    assert len(list(runs.glob("*/fit/model.safetensors"))) == 2
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -218,9 +293,12 @@ def test_a_failed_run_costs_itself_and_what_starts_from_it(harness, tmp_path, jo
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_chain_that_fails_at_its_start_ends(tmp_path, jobs):
-    """Nothing runs any more when the last ones turn out not to be made: that is the end, not a wait for ever."""
+    """Nothing runs any more when the last ones turn out not to be made: that is the end, not a wait for ever.
+
+    Nor is an error that is longer than what a pipe takes at once.
+    """
     plugin = tmp_path / "broken.py"
-    plugin.write_text(BROKEN.format(fails="raise ValueError('it broke')"))
+    plugin.write_text(BROKEN.format(fails="raise ValueError('it broke' + 'x' * 100_000)"))
     file = written(tmp_path, ALL.replace("baseline.max_epochs = 1\n", "") + '[[runs]]\nmethod = "after"\n')
     command = [sys.executable, "-m", "harness", "suite", "run", str(file), "--runs-dir", str(tmp_path / "runs"),
                "--device", "cpu", "--plugin", str(plugin), "--jobs", str(jobs), "--json"]  # fmt: skip
@@ -251,6 +329,69 @@ def test_ctrl_c_stops_every_process_and_what_was_done_is_kept(tmp_path):
     assert status == {"baseline": "complete", "robust_fgsm": "interrupted"}
 
 
+SLOW = '''
+import os, time
+from dataclasses import dataclass
+from pathlib import Path
+from harness.api import Supervised, method
+
+@method("slow", source="a test")
+@dataclass(frozen=True, kw_only=True)
+class Slow(Supervised):
+    """Says which process trains it, and takes its time while a file is there."""
+
+    def loss(self, *arguments, **more):
+        with open(os.environ["SLOW"] + ".log", "a") as log:
+            print(os.getpid(), file=log)
+        while Path(os.environ["SLOW"]).exists():
+            time.sleep(0.05)
+        return super().loss(*arguments, **more)
+'''
+
+
+def works(pid):
+    """Return whether a process is there, and not only its exit status that nobody has asked for."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_the_runs_end_with_a_command_that_is_killed_and_the_next_one_goes_on(tmp_path):
+    plugin, slow, log, runs = (tmp_path / name for name in ("slow.py", "slow", "slow.log", "runs"))
+    plugin.write_text(SLOW)
+    slow.touch()
+    file = written(tmp_path, ALL.replace("baseline.max_epochs", "slow.max_epochs") + """
+        [[runs]]
+        method = "slow"
+        seeds = [0, 1]""")  # fmt: skip
+    command = [sys.executable, "-m", "harness", "suite", "run", str(file), "--runs-dir", str(runs), "--device", "cpu",
+               "--plugin", str(plugin), "--jobs", "2"]  # fmt: skip
+    environment = {**os.environ, "SLOW": str(slow)}
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, text=True, env=environment)
+    began, pids = time.monotonic(), set()
+    while len(pids) < 2 and time.monotonic() - began < 200:
+        assert process.poll() is None
+        pids = set(map(int, log.read_text().split())) if log.exists() else set()
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    began = time.monotonic()
+    while any(map(works, pids)) and time.monotonic() - began < 20:
+        time.sleep(0.1)
+    left = [pid for pid in pids if works(pid)]
+    slow.unlink()  # what is left, if anything is, comes to its end as well
+    assert len(pids) == 2
+    assert left == []
+    assert {json.loads(p.read_text())["status"] for p in runs.glob("*/run.json")} == {"interrupted"}
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
+                          env=environment)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "All 2 runs are complete." in done.stdout
+
+
 def test_the_suites_of_the_project_can_be_planned():
     for file in sorted((REPOSITORY / "suites").glob("*.toml")):
         suite = read(file, MACHINE)
@@ -260,14 +401,64 @@ def test_the_suites_of_the_project_can_be_planned():
 
 
 def test_slots_take_turns_with_the_gpus(monkeypatch):
-    import torch
-
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [placed("auto", slot) for slot in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert placed("cuda:1", 0) == "cuda:1"
     assert placed("cpu", 1) == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert placed("auto", 1) == "auto"
+
+
+def test_a_process_knows_its_threads_before_torch_is_loaded():
+    """OpenMP reads OMP_NUM_THREADS as it is loaded: what `alone` is in must not load it."""
+    code = "import sys, harness.executors.local; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_processes_share_the_cores_that_this_one_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 4, 5, 6}, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert threads_of(2) == 7
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert [threads_of(jobs) for jobs in (1, 2, 8)] == [4, 2, 1]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert threads_of(2) == 32
+
+
+@pytest.mark.parametrize(
+    ("gpus", "jobs", "share"),
+    [(0, 4, 0.0), (1, 1, 1.0), (4, 2, 1.0), (2, 4, 0.5), (2, 3, 0.5), (4, 6, 0.5), (1, 7, 0.1428)],
+)
+def test_as_many_tasks_as_jobs_find_room_on_the_gpus(gpus, jobs, share):
+    assert share_of(gpus, jobs) == share
+    assert gpus == 0 or gpus * int(1 / share) >= jobs
+
+
+def test_workers_are_told_where_things_lie_whatever_their_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_DATA", "data")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HARNESS_ZOO", "")
+    assert places() == {"HARNESS_DATA": str(tmp_path / "data"), "HARNESS_CACHE": str(tmp_path / "cache")}
+
+
+def test_a_run_on_a_device_that_is_not_here_has_its_name_here(monkeypatch, tmp_path):
+    """So the machine of a command of Ray, without a GPU, knows the runs of workers that have one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    spec = read(written(tmp_path, TWO), MACHINE | {"runs_dir": tmp_path / "runs"}).specs[0]
+    prepare_data(make(spec), Reporter(quiet=True))
+    there = dataclasses.replace(spec, device="cuda", precision="bf16")
+    found = read_store(spec).standing(there)
+    assert found.why == ""
+    assert found.run_id != read_store(spec).standing(spec).run_id
+    folder = RunFolder(tmp_path / "runs" / found.run_id)
+    folder.folder.mkdir(parents=True)
+    offer(folder, {"classification": "key"})
+    helped = []
+    chosen = Sharing(lambda _, what: helped.append(what)).choose([Node(0, there, None, True)], [])
+    assert chosen is not None
+    assert chosen[1] == found.run_id
 
 
 def test_a_run_whose_start_is_not_there_yet_is_not_lost(tmp_path):

@@ -8,26 +8,69 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from harness import device as devices
 from harness.errors import UsageError
 from harness.executors.graph import Ended, Node
-from harness.executors.local import Said, assistance, attempt, threads_of, unmade
+from harness.executors.local import Said, assistance, attempt, startable, threads_of, unmade
 from harness.executors.sharing import LOOK, Helped, Sharing
 from harness.plan import RunSpec
 
 RETRIES = 5  # of a task whose worker was lost
-PASSED_ON = ("HARNESS_DATA", "HARNESS_CACHE", "HARNESS_ZOO")  # where things lie, for the workers
+PASSED_ON = ("HARNESS_DATA", "HARNESS_CACHE", "HARNESS_ZOO")
 
 
 def distributed(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) -> list[Ended]:
-    """Carry the runs out as Ray tasks, `jobs` at once: a task has one CPU, and its share of the GPUs there are.
+    """Carry the runs out as Ray tasks, `jobs` at once: a task has one CPU, and its share of the GPUs there are."""
+    with _connected(jobs) as (ray, share):
+        task = ray.remote(num_cpus=1, num_gpus=share, max_retries=RETRIES)(attempt)
+        aside = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(assistance)
+        return _all(ray, task, aside, nodes, jobs, said, Sharing(helped))
+
+
+def as_workers(specs: Sequence[RunSpec], jobs: int, note: Callable[[str], None]) -> tuple[RunSpec, ...]:
+    """Return the specs with the device and precision that a worker of the cluster makes of theirs, each once.
+
+    All keys follow from these, and the machine of this command may have no GPU. Raises `UsageError` where no worker
+    has what is asked for.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    with _connected(jobs) as (ray, share):
+        task = ray.remote(num_cpus=1, num_gpus=share, max_retries=RETRIES)(on_this_machine)
+        for asked in dict.fromkeys((s.device, s.precision) for s in specs):
+            try:
+                found[asked], wrong = ray.get(task.remote(*asked))
+            except ray.exceptions.RayError as lost:
+                wrong = (
+                    f"expected a worker that can run harness, got {str(lost).strip().splitlines()[-1]:.300}. Install "
+                    "the same environment on every machine of the cluster."
+                )
+            if wrong:
+                raise UsageError(f"--executor ray: {wrong}")
+            note(f"the workers of Ray have {found[asked]['device']}, and train in {found[asked]['precision']}")
+    return tuple(dict.fromkeys(dataclasses.replace(s, **found[s.device, s.precision]) for s in specs))
+
+
+def on_this_machine(device: str, precision: str) -> tuple[dict[str, str], str]:
+    """Return what `auto` means on this machine, as fields of a spec, and what is wrong."""
+    try:
+        compute = devices.resolve(device, precision)
+    except UsageError as wrong:
+        return {}, str(wrong)
+    return {"device": compute.kind if device == "auto" else device, "precision": compute.precision}, ""
+
+
+@contextmanager
+def _connected(jobs: int) -> Iterator[tuple[Any, float]]:
+    """Give Ray, connected, and the share of a GPU that each of `jobs` tasks has.
 
     `RAY_ADDRESS` names the cluster; without it one of this machine's processes is made and ended here.
     """
@@ -38,8 +81,7 @@ def distributed(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) ->
         raise UsageError(
             "--executor ray: expected the package ray, it is not installed. Install it: uv pip install 'harness[ray]'"
         ) from None
-    given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    environment = {"env_vars": {**given, "OMP_NUM_THREADS": str(threads_of(jobs))}}
+    environment = {"env_vars": {**places(), "OMP_NUM_THREADS": str(threads_of(jobs))}}
     address = os.environ.get("RAY_ADDRESS")
     here = {} if address else {"num_cpus": jobs, "include_dashboard": False}
     with redirect_stdout(sys.stderr):  # what Ray says: stdout carries the result
@@ -48,12 +90,14 @@ def distributed(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) ->
             **here,
         )  # fmt: skip
         try:
-            share = min(1.0, ray.cluster_resources().get("GPU", 0) / jobs)
-            task = ray.remote(num_cpus=1, num_gpus=share, max_retries=RETRIES)(attempt)
-            aside = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(assistance)
-            return _all(ray, task, aside, nodes, jobs, said, Sharing(helped))
+            yield ray, share_of(ray.cluster_resources().get("GPU", 0), jobs)
         finally:
             ray.shutdown()
+
+
+def places() -> dict[str, str]:
+    """Return where things lie, for the workers: absolute, since a worker's folder is not this one."""
+    return {name: str(Path(os.environ[name]).resolve()) for name in PASSED_ON if os.environ.get(name)}
 
 
 def _all(
@@ -69,17 +113,16 @@ def _all(
         ray.cancel(assistant, force=True)
 
     while waiting or running:
-        for node in list(waiting):
-            if lost := unmade(node, ended):
-                waiting.remove(node)
-                ended[node.number] = lost
-                said(node, lost)
-            elif len(running) < jobs and (node.needs is None or node.needs in ended):
-                waiting.remove(node)
-                if len(running) + len(assistants) == jobs:
-                    end(list(assistants)[-1])
-                running[task.remote(anywhere(node.spec))] = (node, time.monotonic())
-                said(node, None)
+        for node in [n for n in waiting if unmade(n, ended)]:
+            waiting.remove(node)
+            ended[node.number] = lost = unmade(node, ended) or Ended(node, 0.0)
+            said(node, lost)
+        for node in startable(waiting, ended, [n for n, _ in running.values()], jobs):
+            waiting.remove(node)
+            if len(running) + len(assistants) == jobs:
+                end(list(assistants)[-1])
+            running[task.remote(anywhere(node.spec))] = (node, time.monotonic())
+            said(node, None)
         while len(running) + len(assistants) < jobs and (
             found := sharing.choose([n for n, _ in running.values()], [n.number for n in assistants.values()])
         ):
@@ -104,6 +147,11 @@ def _all(
                 end(assistant)
             said(node, ended[node.number])
     return [ended[n.number] for n in nodes]
+
+
+def share_of(gpus: float, jobs: int) -> float:
+    """Return each task's share of a GPU so that `jobs` fit at once: no task spans two, Ray counts in 1/10000."""
+    return math.floor(10_000 / math.ceil(jobs / gpus)) / 10_000 if gpus else 0.0
 
 
 def anywhere(spec: RunSpec) -> RunSpec:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+from harness.errors import HarnessError
 from harness.plan import Plan, RunSpec, make
 
 
 @dataclass(frozen=True)
 class Node:
-    """One run, and the number of the one that it starts from."""
+    """One run, and the number of the one that it starts from.
+
+    `fits` names the fits that its run folders are of: of those that it starts from, then its own.
+    """
 
     number: int
     spec: RunSpec
     needs: int | None
     asked: bool  # by the suite itself, not only to start from
+    fits: tuple[str, ...] = ()
+
+    def waits_for(self, running: Iterable[Node]) -> bool:
+        """Return whether one that runs works in this one's run folder, or would come to it, or this one to its own."""
+        return any({*self.fits[-1:]} & {*n.fits} or {*n.fits[-1:]} & {*self.fits} for n in running)
 
 
 @dataclass(frozen=True)
@@ -38,11 +48,13 @@ def graph(specs: Iterable[RunSpec]) -> list[Node]:
     for spec in specs:
         needs: int | None = None
         plans = list(_chain(make(spec)))
+        fits: tuple[str, ...] = ()
         for plan in plans:
+            fits = (*fits, fit_of(plan, fits))
             same, asked = identity(plan), plan is plans[-1]
             if same not in nodes:
                 own = plan.spec if asked else dataclasses.replace(plan.spec, sets=tuple(plan.assignments()), config=())
-                nodes[same] = Node(len(nodes), own, needs, asked)
+                nodes[same] = Node(len(nodes), own, needs, asked, fits)
             elif asked and not nodes[same].asked:
                 nodes[same] = dataclasses.replace(nodes[same], spec=plan.spec, asked=True)
             needs = nodes[same].number
@@ -54,6 +66,25 @@ def identity(plan: Plan) -> str:
     before = identity(plan.before) if plan.before else ""
     spec, keys = plan.spec, [part.key() for part in plan.parts]
     return repr((spec.seed, spec.profile, spec.limit, spec.precision, str(spec.checkpoint), keys, before))
+
+
+def fit_of(plan: Plan, before: tuple[str, ...]) -> str:
+    """Return what tells the fits of two plans apart, without their data: neither explainers nor evaluations do.
+
+    `before` are the fits that it starts from. Runs of one fit have one folder (stages.fit_key).
+    """
+    from harness.standing import compute_of  # not above: torch is loaded after a process knows its threads
+    from harness.trained import weights_of
+
+    spec, precision = plan.spec, plan.spec.precision
+    with suppress(HarnessError):  # no such device here: where there is one may be known elsewhere
+        precision = compute_of(spec).precision
+    weights = str(spec.checkpoint)
+    if found := weights_of(plan):
+        with suppress(HarnessError):  # the run itself says what is wrong with its file
+            weights = found.digest()
+    parts = [part.key() for part in (plan.method, plan.dataset, plan.model)]
+    return repr((spec.method, spec.dataset, spec.seed, precision, weights, parts, before[-1:]))
 
 
 def _chain(plan: Plan) -> Iterator[Plan]:

@@ -9,7 +9,8 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -19,6 +20,7 @@ from harness.console import Reporter
 from harness.errors import HarnessError
 from harness.executors.graph import Ended, Node
 from harness.executors.sharing import LOOK, Helped, Sharing
+from harness.parent import end_with_parent
 from harness.plan import RunSpec
 
 Said = Callable[[Node, Ended | None], None]  # a run begins (None), or has ended
@@ -78,14 +80,20 @@ class _Process:
     process: Any
     pipe: Any  # our end; it says what went wrong
 
+    @property
+    def over(self) -> bool:
+        """Return whether it has said something, or ended without a word."""
+        return self.pipe.poll() or not self.process.is_alive()
+
     def said(self) -> str | None:
-        """Return what it said when it had ended, None where it was killed."""
+        """Return what it said, None where it was killed, and let it end."""
         try:
             return self.pipe.recv() if self.pipe.poll() else None
         except EOFError:
             return None
         finally:
             self.pipe.close()
+            self.process.join()
 
 
 def parallel(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) -> list[Ended]:
@@ -104,7 +112,7 @@ def parallel(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) -> li
                 waiting.remove(node)
                 ended[node.number] = lost = unmade(node, ended) or Ended(node, 0.0)
                 said(node, lost)
-            ready = [n for n in waiting if n.needs is None or n.needs in ended][: jobs - len(running)]
+            ready = startable(waiting, ended, [p.node for p in running], jobs)
             while len(running) + len(ready) + len(assistants) > jobs:
                 _end(assistants, assistants[-1])
             for node in ready:
@@ -119,14 +127,15 @@ def parallel(nodes: Sequence[Node], jobs: int, said: Said, helped: Helped) -> li
                 node, run_id = found
                 assistants.append(_started(aside, (node.spec, run_id), node, jobs, [*running, *assistants]))
             idle = len(running) + len(assistants) < jobs
-            wait([p.process.sentinel for p in (*running, *assistants)], timeout=LOOK if idle else None)
-            for p in [p for p in running if not p.process.is_alive()]:
+            at_work = (*running, *assistants)  # one that has much to say cannot end before it is heard
+            wait([x for p in at_work for x in (p.process.sentinel, p.pipe)], timeout=LOOK if idle else None)
+            for p in [p for p in running if p.over]:
                 running.remove(p)
                 ended[p.node.number] = Ended(p.node, time.monotonic() - p.began, _error(p))
                 for a in [a for a in assistants if a.node is p.node]:
                     _end(assistants, a)
                 said(p.node, ended[p.node.number])
-            for a in [a for a in assistants if not a.process.is_alive()]:
+            for a in [a for a in assistants if a.over]:
                 assistants.remove(a)
                 error = a.said()
                 sharing.lost(a.node) if error is None else sharing.ended(a.node, error)
@@ -155,7 +164,12 @@ def _started(
 def threads_of(jobs: int) -> int:
     """Return the threads of each of `jobs` processes: what OMP_NUM_THREADS says, else their share of the cores."""
     told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() and int(told) else max(1, (os.cpu_count() or 1) // jobs)
+    return int(told) if told.isdigit() and int(told) else max(1, _cores() // jobs)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use: fewer than there are under taskset, or a scheduler of a cluster."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _end(assistants: list[_Process], one: _Process) -> None:
@@ -176,22 +190,35 @@ def unmade(node: Node, ended: dict[int, Ended]) -> Ended | None:
     )
 
 
+def startable(waiting: Iterable[Node], ended: Container[int], running: Sequence[Node], jobs: int) -> list[Node]:
+    """Return the runs that can begin beside those that run, in order; no two that work in one run folder."""
+    found: list[Node] = []
+    for node in waiting:
+        beside = [*running, *found]
+        if len(beside) < jobs and (node.needs is None or node.needs in ended) and not node.waits_for(beside):
+            found.append(node)
+    return found
+
+
 def alone(spec: RunSpec, slot: int, threads: int, pipe: Any) -> None:
     """Make one run in a process of its own, and send what went wrong."""
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is loaded
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it stops this process by SIGTERM
     signal.signal(signal.SIGTERM, _stop)
-    try:
-        error = attempt(dataclasses.replace(spec, device=placed(spec.device, slot)))
-    except KeyboardInterrupt:
-        error = "interrupted"
-    pipe.send(error)
+    with suppress(KeyboardInterrupt, BrokenPipeError):  # stopped while it speaks: nobody listens
+        try:
+            end_with_parent(signal.SIGTERM)  # and keep what is done
+            error = attempt(dataclasses.replace(spec, device=placed(spec.device, slot)))
+        except KeyboardInterrupt:
+            error = "interrupted"
+        pipe.send(error)
 
 
 def aside(spec: RunSpec, run_id: str, slot: int, threads: int, pipe: Any) -> None:
     """Assist a run in a process of its own, and send what went wrong."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(signal.SIGKILL)
     pipe.send(assistance(dataclasses.replace(spec, device=placed(spec.device, slot)), run_id))
 
 

@@ -67,8 +67,7 @@ class Sharing:
 
     def _folder(self, node: Node) -> RunFolder | None:
         """Return the folder of a run; None while its data are being prepared."""
-        from harness import device as devices
-        from harness.standing import cached, chained_key
+        from harness.standing import cached, chained_key, compute_of
         from harness.store import RunFolder, name_of
 
         if node.number not in self._folders:
@@ -76,7 +75,7 @@ class Sharing:
             plan = self._plans.setdefault(node.number, make(spec))
             if (prepared := cached(plan)) is None:
                 return None
-            key = chained_key(plan, prepared, devices.resolve(spec.device, spec.precision))
+            key = chained_key(plan, prepared, compute_of(spec))
             self._folders[node.number] = RunFolder(
                 spec.runs_dir / name_of(spec.method, plan.dataset_name, spec.seed, key)
             )
