@@ -31,7 +31,8 @@ from harness.metrics.summary import summarise
 from harness.metrics.trust import EDGES, RANDOM, RandomisationTable
 from harness.models.randomised import randomise, stages
 from harness.plugins import evaluation
-from harness.scores.agreement import rank_agreement, resized
+from harness.scores.agreement import cell_ranks, resized
+from harness.scores.alignment import rank_correlation
 from harness.scores.threshold_iou import finite
 from harness.types import Batch
 
@@ -51,9 +52,10 @@ def measure(subject: Subject, explainer: Any, batch: Batch, draws: int) -> dict[
     """
     target = explained_class(subject.task, subject.logits(batch), batch.y)
     trained = explain(subject, explainer, batch, target)
+    ours = cell_ranks(trained.heat)
     every: list[list[Tensor]] = []
     last: list[Tensor] = []
-    heat = trained.heat
+    theirs = ours
     for draw in range(draws):
         copies = copy.deepcopy(subject.models)
         cascades = [stages(m) for m in copies]
@@ -62,11 +64,11 @@ def measure(subject: Subject, explainer: Any, batch: Batch, draws: int) -> dict[
             for cascade in cascades:
                 name, modules = cascade[depth]
                 randomise(modules, draw, name)
-            heat = explain(replace(subject, models=copies), explainer, batch, target).heat
-            every[-1].append(rank_agreement(trained.heat, heat))
-        last.append(heat)
-    between = [rank_agreement(a, b) for a, b in zip(last, [*last[1:], last[0]], strict=True)]
-    contours = rank_agreement(trained.heat, resized(edges(batch.x), *trained.heat.shape[-2:]))
+            theirs = cell_ranks(explain(replace(subject, models=copies), explainer, batch, target).heat)
+            every[-1].append(rank_correlation(ours, theirs))
+        last.append(theirs)
+    between = [rank_correlation(a, b) for a, b in zip(last, [*last[1:], last[0]], strict=True)]
+    contours = rank_correlation(ours, cell_ranks(resized(edges(batch.x), *trained.heat.shape[-2:])))
     columns = torch.stack([torch.stack([*rho, two, contours]) for rho, two in zip(every, between, strict=True)])
     rank, size = columns.nanmean(0).T, columns.abs().nanmean(0).T  # (B,C)
     usable = rank.isfinite().all(1, keepdim=True)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from harness.plugins import score
-from harness.scores.alignment import alignment_rank
+from harness.scores.alignment import centred_ranks, rank_correlation
 from harness.scores.threshold_iou import finite
 
 
@@ -15,9 +15,15 @@ def rank_agreement(a: Tensor, b: Tensor) -> Tensor:
 
     Tied cells have their mean rank. NaN where a map is constant, which has no order, or holds NaN or infinity.
     """
-    usable = finite(a) & finite(b)
-    found = alignment_rank(*(m.where(usable[:, None, None], 0.0) for m in (a, b)))
-    return found.where(usable, torch.nan)
+    return rank_correlation(cell_ranks(a), cell_ranks(b))
+
+
+def cell_ranks(heat: Tensor) -> Tensor:
+    """Return the centred ranks of a map's cells, (B,h,w) to (B,P) float64; 0 for a map with NaN or infinity.
+
+    `rank_agreement` is their `rank_correlation`: a map that is held against several others is ranked once.
+    """
+    return centred_ranks(heat.where(finite(heat)[:, None, None], 0.0).flatten(1))
 
 
 @score("top_overlap", unit="share of the cells", higher_is_better=True, source="ours: protocol.md, 5")

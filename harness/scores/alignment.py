@@ -48,13 +48,17 @@ def alignment_rank(heat: Tensor, energy: Tensor) -> Tensor:
     `heat` and `energy` (B,H,W). Tied pixels have their mean rank. |delta| has the ranks of its energy. NaN where either
     is constant and for a map with NaN or infinity.
     """
-    a, b = (_centred_ranks(values.flatten(1)) for values in (heat, energy))
+    found = rank_correlation(*(centred_ranks(values.flatten(1)) for values in (heat, energy)))
+    return found.where(torch.isfinite(heat).flatten(1).all(1), torch.nan)
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Return the correlation of two sets of centred ranks (B,P), (B,) float64; NaN where either is constant."""
     size = a.square().sum(1) * b.square().sum(1)
-    usable = (size > 0) & torch.isfinite(heat).flatten(1).all(1)
-    return ((a * b).sum(1) / size.sqrt()).where(usable, torch.nan)
+    return ((a * b).sum(1) / size.sqrt()).where(size > 0, torch.nan)
 
 
-def _centred_ranks(values: Tensor) -> Tensor:
+def centred_ranks(values: Tensor) -> Tensor:
     """Return the ranks of each row, (B,P) float64, less their mean; ties share the mean of their places."""
     count = values.shape[1]
     ordered, pixel = values.sort(1)
