@@ -190,8 +190,10 @@ class _BatchNormGradients(Function):
         def each(values: Tensor) -> Tensor:
             return values.to(x.dtype).view(shape)
 
-        dg, dx, dw = torch.zeros_like(g), torch.zeros_like(x), None
-        if u is not None:
+        dw = None
+        if u is None:
+            dg, dx = torch.zeros_like(g), torch.zeros_like(x)
+        else:
             scale = one if weight is None else weight
             part, u_along, _ = _normalised(u, x, one, mean, inverse, ctx.eps)  # P u / s, <u, x'>
             dw = (part * g).sum([0, *range(2, x.ndim)], dtype=mean.dtype)
